@@ -1,0 +1,69 @@
+# headrace: everything that is run by hand or by CI. `make` alone lists the targets.
+
+PYTHON ?= python3
+
+BIN := .venv/bin
+STAMP := .venv/.set-up
+STAGES := schemas producers processors projections
+UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-header --no-annotate --python-version 3.11 --python-platform linux $(if $(UPGRADE),--upgrade)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help setup demo test lint lock bench
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Build .venv from the hash-checked locks (PYTHON=python3.12 picks the interpreter)
+	@$(if $(filter setup,$(MAKECMDGOALS)),echo "==> ready: $(BIN)/headrace",:)
+
+demo: $(STAMP)  ## Watch stale agent output being refused, on real parts
+	@$(BIN)/headrace demo
+
+test: lint  ## Lint, then the whole test suite
+	@echo "==> pytest"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)  ## Style, types and import contracts
+	@echo "==> ruff"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
+	@echo "==> mypy"
+	@$(BIN)/mypy
+	@echo "==> basedpyright"
+	@$(BIN)/basedpyright
+	@echo "==> import contracts"
+	@$(BIN)/lint-imports --no-logo
+
+lock: $(BIN)/uv  ## Write the locks anew from pyproject.toml (UPGRADE=1 takes newer versions)
+	@echo "==> infra/lock"
+	@$(UV_COMPILE) --group pyproject.toml:bootstrap --output-file infra/lock/bootstrap.txt
+	@$(UV_COMPILE) --extra demo pyproject.toml --output-file infra/lock/runtime.txt
+	@$(UV_COMPILE) --extra demo --group pyproject.toml:dev pyproject.toml --constraints infra/lock/runtime.txt \
+		--output-file infra/lock/dev.txt
+
+bench: $(STAMP)  ## Measure: appends, folds, verdicts, queries
+	@$(BIN)/python -m tests.benchmarks
+
+$(STAMP): $(BIN)/uv pyproject.toml infra/lock/dev.txt
+	@for stage in $(STAGES); do test -e headrace/$$stage || ln -s ../$$stage headrace/$$stage; done
+	@echo "==> $$(grep -c == infra/lock/dev.txt) locked packages into .venv"
+	@$(UV_INSTALL) --require-hashes -r infra/lock/dev.txt
+	@echo "==> headrace itself, editable"
+	@$(UV_INSTALL) --no-deps --no-build-isolation -e .
+	@test -x $(BIN)/headrace || { echo "make: $(BIN)/headrace is missing: is [project.scripts] intact?" >&2; exit 1; }
+	@touch $@
+
+$(BIN)/uv: infra/lock/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: headrace needs Python 3.11 or newer; name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		echo "==> .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear .venv; }
+	@echo "==> uv, from infra/lock/bootstrap.txt"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@

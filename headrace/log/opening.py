@@ -1,0 +1,53 @@
+"""Making a log: one resumable command. Record 0 of every partition is ``log.opened``; partition 0's is authoritative."""
+
+import secrets
+from collections.abc import Iterable
+from typing import Final
+
+from headrace.errors import LogMismatchError
+from headrace.log.port import Log, Record
+from headrace.processors.core.model import FOLD_VERSION
+from headrace.processors.core.policy import DEFAULT_POLICY, Policy
+from headrace.schemas.envelope import LOG_ID_HEADER, Envelope, to_headers
+from headrace.schemas.refs import ActorRef
+from headrace.schemas.registry import Registry
+
+DEFAULT_PARTITIONS: Final = 64
+OPERATOR: Final = ActorRef("system", "operator")
+SOURCE: Final = "headrace/operator"
+
+
+def open_log(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy = DEFAULT_POLICY) -> bytes:
+    """Give every partition that lacks one its opening record; returns the log's id (16 bytes).
+
+    Safe to repeat after a crash, and from two processes: partition 0's opening decides the log's id.
+
+    :raises LogMismatchError: somebody else's openings are mixed in.
+    """
+    described = log.describe()
+    log_id = described.log_id
+    if log_id is None:
+        log.append([_opening(0, secrets.token_bytes(16), described.partitions, registry, kinds, policy)])
+        described = log.describe()
+        log_id = described.log_id
+        if log_id is None:
+            raise LogMismatchError("partition 0 begins with something else than log.opened: this is no log of headrace")
+    missing = [partition for partition, end in enumerate(described.ends) if end == 0]
+    if missing:
+        log.append([_opening(one, log_id, described.partitions, registry, kinds, policy) for one in missing])
+    return log_id
+
+
+def _opening(
+    partition: int, log_id: bytes, partitions: int, registry: Registry, kinds: Iterable[str], policy: Policy
+) -> Record:
+    body = {
+        "log_id": log_id.hex(),
+        "partitions": partitions,
+        "policy": policy.to_body(),
+        "kinds": sorted(kinds),
+        "fold_version": FOLD_VERSION,
+    }
+    envelope = Envelope(f"open-{log_id.hex()}-{partition}", SOURCE, "log.opened", OPERATOR)
+    headers = (*to_headers(envelope), (LOG_ID_HEADER, log_id.hex().encode()))
+    return Record(partition, None, headers, registry.encode("log.opened", body))

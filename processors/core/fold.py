@@ -1,0 +1,240 @@
+"""The fold: one record after another over the memory of a batch. The records and nothing else decide.
+
+``step`` is the whole of it; what each record type does is in the table at the end. Proposals and answers are in
+:mod:`headrace.processors.core.answers`, deliveries in :mod:`headrace.processors.core.intents`.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from headrace.errors import HaltError, KindError, LogMismatchError, UnsupportedFoldError
+from headrace.processors.core import answers, intents
+from headrace.processors.core.judge import effective, overlaid, record_verdict
+from headrace.processors.core.memory import Memory
+from headrace.processors.core.model import FOLD_VERSION, ClaimRow, Entry, Event, Poison, ProposalRow
+from headrace.processors.core.policy import Policy
+from headrace.processors.core.verdicts import canonical
+
+
+def step(memory: Memory, item: Entry | Poison) -> None:
+    """Fold one record. ``memory`` afterwards holds the state after it.
+
+    :raises HaltError: this processor must not judge further (another fold version, a kind it lacks, a kind's code
+        raised, a log without its opening).
+    """
+    partition = memory.partition
+    if item.offset != partition.next_offset:
+        raise LogMismatchError(f"expected offset {partition.next_offset}, got {item.offset}: the log has a hole")
+    if item.log_append and item.appended_at > partition.log_time:
+        partition.log_time = item.appended_at
+    if item.offset == 0 and (isinstance(item, Poison) or item.envelope.type != "log.opened"):
+        raise LogMismatchError("record 0 is no log.opened: this is no log of headrace, or its beginning is gone")
+    try:
+        if isinstance(item, Poison):
+            quarantine(memory, item)
+        else:
+            _fold(memory, item)
+    except HaltError:
+        raise
+    except Exception as error:
+        raise KindError(
+            f"folding offset {item.offset} of partition {partition.partition} raised {error!r}: a bug in an entity"
+            " kind or in headrace, never a reason to skip a record; mend it and start again"
+        ) from error
+    partition.next_offset, partition.chain = item.offset + 1, item.chain
+
+
+def quarantine(memory: Memory, poison: Poison) -> None:
+    """Set a record aside. A proposal that can be recognised gets its verdict."""
+    memory.notes[poison.offset] = poison.reason
+    memory.mark(poison, "quarantined", uses_identity=False)
+    if poison.proposal is not None:
+        key = (poison.tenant, poison.account, poison.proposal)
+        known = memory.proposals.get(key)
+        if known is None or known.verdict == "malformed":
+            row = ProposalRow(answers.unreadable(poison))
+            record_verdict(memory, row, poison.offset, "malformed", {"reason": poison.reason})
+
+
+def _fold(memory: Memory, entry: Entry) -> None:
+    if entry.role == "record" and entry.envelope.type == "proposal.submitted":
+        answers.submitted(memory, entry)
+        return
+    if entry.envelope.sync is not None and not _current_sync(memory, entry):
+        memory.mark(entry, "stale_sync", uses_identity=False)
+        return
+    if entry.account:
+        first = memory.identities.get(entry.identity)
+        if first is not None:
+            same = first[1] == entry.body_hash
+            memory.mark(entry, "duplicate" if same else "conflicting_id", uses_identity=False)
+            return
+        memory.identities[entry.identity] = (entry.offset, entry.body_hash)
+    if entry.role == "event":
+        _fact(memory, entry)
+    else:
+        _HANDLERS[entry.envelope.type](memory, entry)
+
+
+def _current_sync(memory: Memory, entry: Entry) -> bool:
+    envelope = entry.envelope
+    rows = memory.sources.get((entry.tenant, entry.account), {})
+    row = rows.get(envelope.source)
+    return envelope.type == "source.sync_started" or (row is not None and row.sync == envelope.sync)
+
+
+def _fact(memory: Memory, entry: Entry) -> None:
+    envelope, ref = entry.envelope, entry.ref
+    if ref.kind not in memory.partition.kinds:
+        reason = f"the entity kind {ref.kind!r} is not in force on this log"
+        memory.identities.pop(entry.identity, None)
+        quarantine(memory, Poison(entry.offset, entry.appended_at, entry.log_append, reason, entry.chain, *ref[:2]))
+        return
+    kind, row = memory.kinds[ref.kind], memory.entity(ref)
+    before = overlaid(row, kind) if row.intents else row.state
+    row.state = kind.evolve(row.state, Event(envelope.type, entry.body, envelope.actor))
+    content = entry.body.get("content")
+    if content is not None:
+        row.content, row.content_key = content, entry.body.get("content_key")
+    ended = _echoed(memory, entry) if row.intents else None
+    after = overlaid(row, kind) if row.intents else row.state
+    effect = effective(
+        memory,
+        entry,
+        ref,
+        "echo" if ended is not None else envelope.type,
+        (*kind.footprint(before), *kind.footprint(after)),
+        concerns=envelope.concerns,
+        proposal=ended,
+    )
+    memory.mark(entry, "echo" if ended is not None else "applied", effect)
+
+
+def _echoed(memory: Memory, entry: Entry) -> str | None:
+    """The proposal whose attempt this fact is the echo of, if it is one: only while no other fact came between, and only
+    if the whole deciding state is now what the attempt foresaw. Otherwise the fact is somebody's edit."""
+    row = memory.entity(entry.ref)
+    echoed: str | None = None
+    for intent in row.intents:
+        if intent.attempt is None:
+            continue
+        if intent.clean and intent.foreseen == hashlib.sha256(canonical(row.state)).digest():
+            echoed = intent.proposal
+        intent.clean = False
+    if echoed is not None:
+        intents.close(memory, row, echoed, "echoed")
+    return echoed
+
+
+def _noted(memory: Memory, entry: Entry) -> None:
+    memory.mark(entry, "noted")
+
+
+def _in_force(memory: Memory, entry: Entry) -> None:
+    body, partition = entry.body, memory.partition
+    if body["fold_version"] != FOLD_VERSION:
+        raise UnsupportedFoldError(
+            f"the log asks for fold version {body['fold_version']} from offset {entry.offset} on, this is version"
+            f" {FOLD_VERSION}; run the release of headrace that has it"
+        )
+    missing = sorted(set(body["kinds"]) - set(memory.kinds))
+    if missing:
+        raise UnsupportedFoldError(
+            f"the log asks for the entity kinds {', '.join(missing)} from offset {entry.offset} on, which are not"
+            " installed here; install the packages that bring them"
+        )
+    partition.policy = Policy.from_body(body["policy"])
+    partition.kinds, partition.fold_version = tuple(sorted(body["kinds"])), body["fold_version"]
+    memory.mark(entry, "noted")
+
+
+def _opened(memory: Memory, entry: Entry) -> None:
+    if entry.offset != 0:
+        memory.ignore(entry, "a log is opened once")
+        return
+    memory.partition.log_id = bytes.fromhex(entry.body["log_id"])
+    memory.partition.partitions = entry.body["partitions"]
+    _in_force(memory, entry)
+
+
+def _closed(memory: Memory, entry: Entry) -> None:
+    memory.partition.successor = entry.body["successor"]
+    memory.mark(entry, "noted")
+
+
+def _time_reset(memory: Memory, entry: Entry) -> None:
+    memory.partition.log_time = entry.body["to"]
+    memory.mark(entry, "noted")
+
+
+def _claim_taken(memory: Memory, entry: Entry) -> None:
+    ref, now = entry.ref, memory.partition.log_time
+    held = memory.claims.get(ref)
+    holder = entry.envelope.actor.id
+    if held is not None and held.until > now and held.holder != holder:
+        memory.ignore(entry, f"claimed by {held.holder} until {held.until}")
+        return
+    claim = ClaimRow(ref, entry.body["claim"], holder, entry.body["until"], entry.offset)
+    memory.claims[ref] = memory.changed_claims[ref] = claim
+    memory.mark(entry, "noted")
+
+
+def _claim_released(memory: Memory, entry: Entry) -> None:
+    held = memory.claims.get(entry.ref)
+    if held is None or held.claim != entry.body["claim"]:
+        memory.ignore(entry, "no such claim is held")
+        return
+    if entry.envelope.actor.kind == "agent" and held.holder != entry.envelope.actor.id:
+        memory.ignore(entry, f"the claim is {held.holder}'s")
+        return
+    del memory.claims[entry.ref]
+    memory.changed_claims[entry.ref] = None
+    memory.mark(entry, "noted")
+
+
+def _notified(memory: Memory, entry: Entry) -> None:
+    memory.source(entry.tenant, entry.account, entry.envelope.source).hint_offset = entry.offset
+    memory.mark(entry, "noted")
+
+
+def _sync_started(memory: Memory, entry: Entry) -> None:
+    row = memory.source(entry.tenant, entry.account, entry.envelope.source)
+    row.sync, row.sync_offset, row.sync_time = entry.body["sync"], entry.offset, memory.partition.log_time
+    row.feeds = tuple(entry.body["feeds"])
+    memory.mark(entry, "noted")
+
+
+def _synced(memory: Memory, entry: Entry) -> None:
+    row = memory.source(entry.tenant, entry.account, entry.envelope.source)
+    if row.sync != entry.body["sync"]:
+        memory.ignore(entry, "a later start has replaced this sync")
+        return
+    row.cursor, row.synced_offset = entry.body["cursor"], entry.offset
+    row.fresh_offset, row.fresh_time = row.sync_offset, row.sync_time
+    memory.mark(entry, "noted")
+
+
+_HANDLERS: Final[Mapping[str, Callable[[Memory, Entry], None]]] = {
+    "log.opened": _opened,
+    "log.moved": _noted,
+    "log.closed": _closed,
+    "log.time_reset": _time_reset,
+    "policy.activated": _in_force,
+    "proposal.withdrawn": answers.withdrawn,
+    "review.approved": answers.approved,
+    "review.dismissed": answers.dismissed,
+    "source.confirmed": answers.confirmed,
+    "source.notified": _notified,
+    "source.sync_started": _sync_started,
+    "source.synced": _synced,
+    "claim.taken": _claim_taken,
+    "claim.released": _claim_released,
+    "delivery.attempted": intents.attempted,
+    "delivery.succeeded": intents.ended,
+    "delivery.refused": intents.ended,
+    "delivery.failed": intents.ended,
+    "delivery.unknown": intents.unknown,
+}
+HANDLED: Final = frozenset(_HANDLERS) | {"proposal.submitted"}
+"""The record types that the fold knows; decoding quarantines any other ``record``."""

@@ -1,0 +1,162 @@
+"""Stored records to what the fold works on. Deterministic: the bytes and the log's own settings decide, nothing else.
+
+Only versioned decoding and validation refuse a record, and a refused record becomes a :class:`Poison`. A schema that is
+missing here is not the record's fault: that halts.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headrace.errors import UndecodableError
+from headrace.log.framing import chain
+from headrace.log.partitioner import partition_of
+from headrace.log.port import Stored
+from headrace.processors.core.fold import HANDLED
+from headrace.processors.core.model import Entry, Poison, Proposal, Read
+from headrace.schemas.envelope import Envelope, from_headers
+from headrace.schemas.refs import EntityRef, Token, parse_account_key
+from headrace.schemas.registry import Registry
+
+_OWN: Final = ("log.", "policy.")
+_PAYLOAD_HASH_BYTES: Final = 32
+
+
+def identity(tenant: str, account: str, source: str, event_id: str) -> bytes:
+    """The 16-byte digest that stands for an event's identity for ever."""
+    text = "\0".join((tenant, account, source, event_id))
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def body_hash(envelope: Envelope, value: bytes) -> bytes:
+    """Tells whether two records with one id say the same: over type, subject, concerns and body."""
+    digest = hashlib.blake2b(value, digest_size=8)
+    said = "\0".join((envelope.type, envelope.kind, envelope.entity, *envelope.concerns))
+    digest.update(said.encode())
+    return digest.digest()
+
+
+class Decoder:
+    """Decodes one partition's records in order, keeping the chain and the accounts it has met."""
+
+    def __init__(self, registry: Registry, partition: int, partitions: int, previous: bytes) -> None:
+        self._registry = registry
+        self._partition = partition
+        self._partitions = partitions
+        self._chain = previous
+        self._accounts: dict[bytes, tuple[str, str]] = {}
+
+    def decode(self, stored: Stored) -> Entry | Poison:
+        """The record as the fold takes it.
+
+        :raises SchemaMissingError: it names a schema version that is not here.
+        """
+        self._chain = chain(self._chain, stored)
+        tenant = account = ""
+        envelope: Envelope | None = None
+        try:
+            if stored.key is not None:
+                tenant, account = self._account(stored.key)
+            envelope = from_headers(dict(stored.headers))
+            return self._entry(stored, tenant, account, envelope)
+        except UndecodableError as error:
+            proposal = envelope.id if envelope is not None and envelope.type == "proposal.submitted" else None
+            named = proposal if account else None
+            return Poison(
+                stored.offset, stored.appended_at, stored.log_append, str(error), self._chain, tenant, account, named
+            )
+
+    def _account(self, key: bytes) -> tuple[str, str]:
+        found = self._accounts.get(key)
+        if found is None:
+            found = parse_account_key(key)
+            expected = partition_of(key, self._partitions)
+            if expected != self._partition:
+                raise UndecodableError(f"the record's key belongs on partition {expected}: the producer is misrouting")
+            self._accounts[key] = found
+        return found
+
+    def _entry(self, stored: Stored, tenant: str, account: str, envelope: Envelope) -> Entry:
+        decoded = self._registry.decode(stored.value)
+        if decoded.type != envelope.type:
+            raise UndecodableError(f"ce_type says {envelope.type}, the body is {decoded.type}")
+        if decoded.role not in ("event", "record") or (decoded.role == "record" and envelope.type not in HANDLED):
+            raise UndecodableError(f"{envelope.type} is no type of record")
+        own = envelope.type.startswith(_OWN)
+        if own == bool(account):
+            raise UndecodableError(f"{envelope.type} must {'not ' if own else ''}have an account as its key")
+        if not envelope.kind and (decoded.role == "event" or envelope.type in ("proposal.submitted", "claim.taken")):
+            raise UndecodableError(f"{envelope.type} must name an entity (ce_subject)")
+        if envelope.type == "log.opened":
+            self._partitions = decoded.body["partitions"]
+        _validate(envelope.type, decoded.body)
+        proposal = None
+        if envelope.type == "proposal.submitted":
+            proposal = self._proposal(
+                EntityRef(tenant, account, envelope.kind, envelope.entity), envelope, decoded.body, stored.offset
+            )
+        return Entry(
+            stored.offset,
+            stored.appended_at,
+            stored.log_append,
+            tenant,
+            account,
+            envelope,
+            decoded.role,
+            decoded.body,
+            identity(tenant, account, envelope.source, envelope.id),
+            body_hash(envelope, stored.value),
+            self._chain,
+            proposal,
+        )
+
+    def _proposal(self, ref: EntityRef, envelope: Envelope, body: Mapping[str, Any], offset: int) -> Proposal:
+        reads = tuple(
+            Read(
+                read["what"],
+                read["kind"],
+                read["id"],
+                read["start"],
+                read["end"],
+                read["account"],
+                Token.unpack(read["basis"]),
+            )
+            for read in body["reads"]
+        )
+        data = self._registry.decode(body["data"])
+        fault = None
+        if data.role != "proposal" or data.type != body["proposal"]:
+            fault = f"the proposal says {body['proposal'][:80]}, its data is {data.type}"
+        elif envelope.actor.kind != "agent":
+            fault = "only an agent proposes"
+        elif len(body["payload_hash"]) != _PAYLOAD_HASH_BYTES:
+            fault = "payload_hash must be 32 bytes"
+        elif not any(read.what != "scope" and (read.kind, read.id) == ref[2:] for read in reads):
+            fault = f"the subject {ref.subject} is not among the reads: nothing says what it is based on"
+        return Proposal(
+            envelope.id,
+            body["proposal"],
+            ref,
+            envelope.actor,
+            reads,
+            body["expires_at"],
+            data.body,
+            envelope.concerns,
+            body["payload_hash"],
+            offset,
+            fault,
+        )
+
+
+def _validate(record_type: str, body: Mapping[str, Any]) -> None:
+    """What the schema language cannot say of the log's own records."""
+    if record_type == "log.opened" and (len(body["log_id"]) != 32 or not _is_hex(body["log_id"])):
+        raise UndecodableError("log_id must be 32 hexadecimal digits")
+    if record_type in ("log.opened", "policy.activated"):
+        for rule in body["policy"]["rules"]:
+            if rule["effect"] not in ("invalidate", "review", "ignore"):
+                raise UndecodableError(f"no such policy effect: {rule['effect'][:40]!r}")
+
+
+def _is_hex(text: str) -> bool:
+    return all(digit in "0123456789abcdef" for digit in text)

@@ -1,0 +1,211 @@
+"""The engine: a batch of records in, rows out, exactly once.
+
+``apply`` is the whole processor. It loads what the batch needs (a fixed number of queries), folds in memory, and writes
+everything with the next offset in one fenced transaction. Stopped anywhere, the tables equal the fold of the log up to
+``next_offset``; a paused zombie writes nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from headrace.errors import HaltError, LogMismatchError
+from headrace.log.framing import chain
+from headrace.log.port import Log, Stored
+from headrace.processors.core.fold import step
+from headrace.processors.core.kind import Kind
+from headrace.processors.core.memory import Memory, PartitionRow, ProposalKey
+from headrace.processors.core.model import Entry, Poison, Proposal
+from headrace.processors.decode import Decoder
+from headrace.projections.port import Tables, Wants
+from headrace.schemas.refs import Token
+from headrace.schemas.registry import Registry
+
+_ANSWERS: Final = ("proposal.withdrawn", "review.", "source.confirmed", "delivery.")
+
+
+class Engine:
+    """Folds partitions of one log into tables. Not thread-safe per partition: one owner at a time, fenced anyway."""
+
+    def __init__(self, registry: Registry, kinds: Mapping[str, Kind], tables: Tables) -> None:
+        self._registry = registry
+        self._kinds = dict(kinds)
+        self._tables = tables
+        self._partitions: dict[int, PartitionRow] = {}
+
+    def resume(self, log: Log, partition: int) -> int:
+        """The offset to go on from, after checking that the log still is the one the tables were folded from.
+
+        :raises LogMismatchError: it was replaced or truncated, or its last folded record is not what it was.
+        """
+        row = self._tables.resume(partition)
+        if row is None:
+            row = PartitionRow(partition, partitions=log.describe().partitions)
+        else:
+            self._check(log, row)
+        self._partitions[partition] = row
+        return row.next_offset
+
+    def _check(self, log: Log, row: PartitionRow) -> None:
+        described = log.describe()
+        where = f"partition {row.partition}"
+        if described.log_id != row.log_id or described.partitions != row.partitions:
+            raise LogMismatchError(
+                f"{where}: the tables were folded from another log; point headrace at that log, or rebuild the tables"
+            )
+        known = self._chain_at(row.partition, row.next_offset - 2) if row.next_offset > 1 else bytes(32)
+        last = log.read(row.partition, row.next_offset - 1, 1)
+        if not last or chain(known, last[0]) != row.chain:
+            raise LogMismatchError(
+                f"{where}: the record at offset {row.next_offset - 1} is not the one that was folded: the log was"
+                " truncated or changed; restore it, or rebuild the tables from the log as it is now"
+            )
+
+    def _chain_at(self, partition: int, offset: int) -> bytes:
+        sql = "SELECT chain FROM events WHERE partition = :partition AND offset = :offset"
+        with self._tables.snapshot() as reader:
+            found = reader.rows(sql, {"partition": partition, "offset": offset})
+        if not found:
+            raise LogMismatchError(f"partition {partition}: the tables lack offset {offset}; rebuild them")
+        value: bytes = found[0]["chain"]
+        return value
+
+    def apply(self, partition: int, batch: Sequence[Stored]) -> Memory:
+        """Fold a batch that begins at the partition's next offset; returns what it did, already committed.
+
+        :raises HaltError: nothing was written, and this processor must stop.
+        :raises FencedError: another owner moved the partition on; nothing was written.
+        :raises UnavailableError: the tables do not answer; nothing was written, the same batch may be tried again.
+        """
+        before = self._partitions[partition]
+        row = replace(before)  # what was folded so far stays as it was until this batch is committed
+        decoder = Decoder(self._registry, partition, row.partitions, row.chain)
+        items = [decoder.decode(stored) for stored in batch]
+        memory = Memory(row, self._kinds)
+        self._load(memory, items)
+        for item in items:
+            step(memory, item)
+        self._tables.commit(memory, batch)
+        self._partitions[partition] = row
+        return memory
+
+    def forget(self, partition: int) -> None:
+        """The partition is somebody else's now."""
+        self._partitions.pop(partition, None)
+
+    def _load(self, memory: Memory, items: Iterable[Entry | Poison]) -> None:
+        judged: list[Proposal] = []
+        wants = Wants()
+        for item in items:
+            if isinstance(item, Poison):
+                if item.proposal is not None:
+                    wants.proposals.add((item.tenant, item.account, item.proposal))
+                continue
+            if not item.account:
+                continue
+            if item.proposal is not None:
+                judged.append(item.proposal)
+                wants.proposals.add((item.tenant, item.account, item.envelope.id))
+            elif item.role == "record" and item.envelope.type.startswith(_ANSWERS):
+                wants.proposals.add((item.tenant, item.account, item.body["proposal"]))
+        if wants.proposals:
+            self._tables.load(memory, wants)
+            judged += [row.proposal for row in memory.proposals.values() if row.verdict != "malformed"]
+        wants = Wants()
+        for item in items:
+            if isinstance(item, Entry) and item.account:
+                _want(wants, item)
+        for proposal in judged:
+            _want_reads(wants, memory.partition, proposal)
+        self._tables.load(memory, wants)
+        wants = _between(memory, judged)
+        wants.proposals = _under_way(memory)
+        self._tables.load(memory, wants)
+
+
+def _want(wants: Wants, entry: Entry) -> None:
+    envelope = entry.envelope
+    if entry.proposal is None:
+        wants.identities.add(entry.identity)
+    if envelope.kind:
+        wants.entities.add(entry.ref)
+    if envelope.sync is not None or envelope.type.startswith("source."):
+        wants.accounts.add((entry.tenant, entry.account))
+    if envelope.type.startswith("claim."):
+        wants.claims.add(entry.ref)
+    if envelope.type == "review.approved":
+        read = Token.unpack(entry.body["read"])
+        if read is not None:
+            wants.known.add(read.offset)
+
+
+def _want_reads(wants: Wants, partition: PartitionRow, proposal: Proposal) -> None:
+    wants.entities.add(proposal.ref)
+    wants.claims.add(proposal.ref)
+    wants.accounts.add((proposal.ref.tenant, proposal.ref.account))
+    for read in proposal.reads:
+        if read.what != "scope":
+            wants.entities.add(proposal.ref._replace(kind=read.kind, id=read.id))
+        if read.basis is not None and read.basis.partition == partition.partition:
+            wants.known.add(read.basis.offset)
+
+
+def _under_way(memory: Memory) -> set[ProposalKey]:
+    """Proposals whose attempt a fact in this batch may turn out to be the echo of."""
+    wanted = {
+        (ref.tenant, ref.account, intent.proposal)
+        for ref, row in memory.entities.items()
+        for intent in row.intents
+        if intent.attempt is not None
+    }
+    return wanted - memory.proposals.keys()
+
+
+def _between(memory: Memory, judged: Iterable[Proposal]) -> Wants:
+    """Which effective events lie between basis and now: none to load where the basis is the head."""
+    wants = Wants()
+    next_offset = memory.partition.next_offset
+    for proposal in judged:
+        for read in proposal.reads:
+            if read.basis is None:
+                continue
+            after = read.basis.offset
+            if read.what == "scope":
+                key = (proposal.ref.tenant, proposal.ref.account, read.kind, read.id)
+                memory.touching.setdefault(key, [])
+                if after < next_offset - 1:
+                    wants.touching[key] = min(after, wants.touching.get(key, after))
+                continue
+            ref = proposal.ref._replace(kind=read.kind, id=read.id)
+            memory.since.setdefault(ref, [])
+            row = memory.entities.get(ref)
+            if row is not None and row.exists and row.head_offset > after:
+                wants.since[ref] = min(after, wants.since.get(ref, after))
+    return wants
+
+
+def fold_all(engine: Engine, log: Log, partition: int, *, batch: int = 1000, until: int | None = None) -> int:
+    """Fold a partition to its end, or up to offset ``until`` (exclusive); returns the next offset."""
+    offset = engine.resume(log, partition)
+    while until is None or offset < until:
+        limit = batch if until is None else min(batch, until - offset)
+        records = log.read(partition, offset, limit)
+        if not records:
+            break
+        engine.apply(partition, records)
+        offset += len(records)
+    return offset
+
+
+def require_kinds(kinds: Iterable[Kind]) -> dict[str, Kind]:
+    """Kinds by name.
+
+    :raises HaltError: two claim one name or one table.
+    """
+    found: dict[str, Kind] = {}
+    tables: dict[str, str] = {}
+    for kind in kinds:
+        if kind.name in found or kind.table in tables:
+            raise HaltError(f"two entity kinds claim {kind.name!r} or the table {kind.table!r}; uninstall one")
+        found[kind.name], tables[kind.table] = kind, kind.name
+    return found

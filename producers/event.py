@@ -1,0 +1,61 @@
+"""What a source hands over: an event that is not on the log yet."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+
+class NewEvent(NamedTuple):
+    """``body`` and ``content`` are shaped by the Avro schemas of ``type``; fields marked ``headrace.pseudonym`` may be
+    in clear here, the intake replaces them. ``id`` is derived from the provider's own ids, so that handing the same
+    event over again is harmless. ``occurred_at`` is RFC 3339, ``None`` where the provider does not say."""
+
+    type: str
+    kind: str
+    entity: str
+    id: str
+    body: Mapping[str, Any]
+    content: Mapping[str, Any] | None = None
+    occurred_at: str | None = None
+    concerns: tuple[str, ...] = ()
+
+
+class KnownEntity(NamedTuple):
+    """What the tables hold of an entity: its deciding state, and its head as text (for deriving event ids)."""
+
+    id: str
+    state: Mapping[str, Any]
+    head: str
+
+
+class Known(Protocol):
+    """The state that earlier syncs led to, as far as the log goes."""
+
+    def where(self, kind: str, **columns: str) -> Iterator[KnownEntity]:
+        """The entities of ``kind`` in this account whose typed columns have these values."""
+        ...
+
+
+class Changes(NamedTuple):
+    """One fetch: what really changed, and where the next one goes on. ``full`` tells that the cursor was of no use
+    and everything was compared."""
+
+    events: tuple[NewEvent, ...]
+    cursor: str | None
+    full: bool
+
+
+class Source(Protocol):
+    """One mailbox or calendar at a provider. Adding a provider is one module with one of these."""
+
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """The entity kinds whose truth this source is."""
+        ...
+
+    def changes(self, cursor: str | None, known: Known) -> Changes:
+        """Ask the provider what changed since ``cursor`` (``None``: everything).
+
+        :raises UnavailableError: the provider does not answer; nothing is lost, the cursor stays.
+        :raises BadInputError: the provider refuses us (credentials, address); the message says what to mend.
+        """
+        ...

@@ -1,0 +1,65 @@
+"""The tables: what is promised of them, whoever keeps them.
+
+The log is the truth; the tables are the log folded, and can be folded again. A partition's rows and its ``next_offset``
+change in one transaction, fenced by the ``next_offset`` that was read. Adapters: :mod:`headrace.projections.sqlite`,
+later PostgreSQL. Both pass the one suite in ``tests/contract/tables_conformance.py``.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from headrace.log.port import Stored
+from headrace.processors.core.memory import ContainerKey, Memory, PartitionRow, ProposalKey
+from headrace.processors.core.model import AccountKey
+from headrace.schemas.refs import EntityRef
+
+
+@dataclass(slots=True)
+class Wants:
+    """What a batch needs loaded. ``since`` and ``touching`` give the offset after which effective events are wanted."""
+
+    proposals: set[ProposalKey] = field(default_factory=set)
+    entities: set[EntityRef] = field(default_factory=set)
+    identities: set[bytes] = field(default_factory=set)
+    accounts: set[AccountKey] = field(default_factory=set)
+    claims: set[EntityRef] = field(default_factory=set)
+    known: set[int] = field(default_factory=set)
+    since: dict[EntityRef, int] = field(default_factory=dict)
+    touching: dict[ContainerKey, int] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """A consistent view of the tables for queries, for as long as the context that gave it lasts."""
+
+    def rows(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The rows of one ``SELECT`` with ``:name`` parameters, by column name."""
+        ...
+
+
+class Tables(Protocol):
+    """The port. ``resume``, ``load`` and ``commit`` are the processor's, one partition at a time."""
+
+    def resume(self, partition: int) -> PartitionRow | None:
+        """How far the partition is folded, ``None`` before its first commit."""
+        ...
+
+    def load(self, memory: Memory, wants: Wants) -> None:
+        """Put the wanted rows into ``memory``: a fixed number of queries, whatever the batch's size."""
+        ...
+
+    def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+        """Write everything the fold of ``batch`` changed, and the next offset, in one transaction.
+
+        :raises FencedError: the partition is not where ``memory`` began: another owner moved it on, nothing was written.
+        :raises UnavailableError: the tables cannot be written now; nothing was.
+        """
+        ...
+
+    def snapshot(self) -> AbstractContextManager[Reader]:
+        """A consistent view for queries; any number at once, from any thread.
+
+        :raises UnavailableError: the tables cannot be read now.
+        """
+        ...
