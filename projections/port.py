@@ -5,7 +5,7 @@ change in one transaction, fenced by the ``next_offset`` that was read. Adapters
 later PostgreSQL. Both pass the one suite in ``tests/contract/tables_conformance.py``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -37,6 +37,13 @@ class Reader(Protocol):
         """The rows of one ``SELECT`` with ``:name`` parameters, by column name."""
         ...
 
+    def values(self, sql: str, parameters: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """The same rows one after another, as tuples: for results that need not fit into memory.
+
+        :raises HaltError: what is stored cannot be read: the tables are damaged.
+        """
+        ...
+
 
 class Tables(Protocol):
     """The port. ``resume``, ``load`` and ``commit`` are the processor's, one partition at a time."""
@@ -52,8 +59,10 @@ class Tables(Protocol):
     def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
         """Write everything the fold of ``batch`` changed, and the next offset, in one transaction.
 
-        :raises FencedError: the partition is not where ``memory`` began: another owner moved it on, nothing was written.
-        :raises UnavailableError: the tables cannot be written now; nothing was.
+        :raises FencedError: the partition is not where ``memory`` began: another owner moved it on. Nothing was written.
+        :raises HaltError: the tables refuse what was folded, or are damaged. Nothing was written.
+        :raises UnavailableError: the tables cannot be written now. Nothing was, unless only the answer got lost:
+            :meth:`resume` tells.
         """
         ...
 

@@ -25,69 +25,58 @@ from headrace.processors.core.model import ClaimRow, Known, Poison
 from headrace.projections import rows
 from headrace.projections.kind_tables import column_names, entity_row, intents_text, sqlite_ddl, typed_values
 from headrace.projections.port import Reader, Wants
+from headrace.projections.sqlite_connection import Connection, translated
 from headrace.schemas.refs import EntityRef, Touch
 from headrace.schemas.registry import Registry
 
 FILE: Final = "tables.db"
-_BUSY_MS: Final = 5_000
-
-
-class _Connection:
-    """One SQLite connection, also the :class:`Reader` of a snapshot on it."""
-
-    def __init__(self, path: str, *, writable: bool) -> None:
-        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
-        self.sqlite = apsw.Connection(path, flags | apsw.SQLITE_OPEN_URI)
-        self.sqlite.set_busy_timeout(_BUSY_MS)
-
-    def rows(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """See :class:`headrace.projections.port.Reader`."""
-        cursor = self.sqlite.execute(sql, parameters)
-        names: list[str] | None = None
-        found: list[dict[str, Any]] = []
-        for row in cursor:
-            if names is None:
-                names = [column[0] for column in cursor.get_description()]
-            found.append(dict(zip(names, row, strict=True)))
-        return found
 
 
 class SqliteTables:
     """The adapter. One process writes; snapshots may be taken from any thread, and by other processes.
 
+    With ``scratch`` the file is for one run only: nothing is synced, and after a crash it is worth nothing.
+
     :raises UnavailableError: the file cannot be opened.
-    :raises HaltError: it was made by a newer headrace.
+    :raises HaltError: it is damaged, or another release of headrace or of a kind made it.
     """
 
     def __init__(
-        self, path: Path | None, registry: Registry, kinds: Mapping[str, Kind], *, writable: bool = True
+        self,
+        path: Path | None,
+        registry: Registry,
+        kinds: Mapping[str, Kind],
+        *,
+        writable: bool = True,
+        scratch: bool = False,
     ) -> None:
         self._kinds: Final = dict(kinds)
         self._typed: Final = {name: typed_values(registry, kind) for name, kind in kinds.items()}
         self._path: Final = str(path) if path is not None else f"file:/headrace-{secrets.token_hex(8)}?vfs=memdb"
         self._lock: Final = threading.Lock()
-        self._idle: list[_Connection] = []
-        self._writable: Final = writable
-        try:
-            self._main: Final = _Connection(self._path, writable=writable)
-            if writable:
-                self._prepare(in_memory=path is None)
-        except apsw.Error as error:
-            raise UnavailableError(
-                f"the tables cannot be opened ({error}); is {self._path} readable and free?"
-            ) from error
+        self._idle: list[Connection] = []
+        self._closed = False
+        self._writable: Final = writable or path is None
+        with translated(self._path, "opened"):
+            self._main: Final = Connection(self._path, writable=self._writable)
+            try:
+                self._prepare(wal=path is not None and not scratch, synced=not scratch)
+            except BaseException:
+                self._main.sqlite.close()
+                raise
 
     @classmethod
     def in_memory(cls, registry: Registry, kinds: Mapping[str, Kind]) -> Self:
-        """Tables that live as long as this object: for replaying a log aside."""
+        """Tables that live as long as this object: for replaying a log aside. A snapshot of them keeps commits out."""
         return cls(None, registry, kinds)
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; those of running snapshots as those end."""
         with self._lock:
-            for connection in (*self._idle, self._main):
-                connection.sqlite.close()
-            self._idle.clear()
+            self._closed = True
+            connections, self._idle = [*self._idle, self._main], []
+        for connection in connections:
+            connection.sqlite.close()
 
     def __enter__(self) -> Self:
         return self
@@ -95,51 +84,67 @@ class SqliteTables:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _prepare(self, *, in_memory: bool) -> None:
+    def _prepare(self, *, wal: bool, synced: bool) -> None:
         sqlite = self._main.sqlite
-        if not in_memory:
-            sqlite.execute("PRAGMA journal_mode=WAL")
-        sqlite.execute("PRAGMA synchronous=NORMAL")
-        sqlite.execute("PRAGMA cache_size=-65536")
         folder = resources.files("headrace.projections") / "migrations" / "sqlite"
         scripts = sorted(
             (entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name
         )
+        if self._writable:
+            sqlite.pragma("journal_mode", "WAL" if wal else "MEMORY")
+            sqlite.pragma("synchronous", "NORMAL" if synced else "OFF")
+            sqlite.pragma("cache_size", -65536)
         with sqlite:
             done: int = sqlite.pragma("user_version")
-            if done > len(scripts):
+            if done > len(scripts) or (done < len(scripts) and not self._writable):
                 raise HaltError(
-                    f"the tables are at version {done}, this headrace knows {len(scripts)}; run the newer release,"
-                    f" or delete {self._path} and let the log be folded again"
+                    f"the tables in {self._path} are at version {done}, this headrace is at {len(scripts)}: "
+                    + ("run the newer release, or delete that file" if done else "start headrace on this store")
+                    + " and let the log be folded again"
                 )
-            for script in scripts[done:]:
-                sqlite.execute(script.read_text(encoding="utf-8"))
-            sqlite.pragma("user_version", len(scripts))
-            for kind in self._kinds.values():
-                for statement in sqlite_ddl(kind):
-                    sqlite.execute(statement)
+            if self._writable:
+                for script in scripts[done:]:
+                    sqlite.execute(script.read_text(encoding="utf-8"))
+                sqlite.pragma("user_version", len(scripts))
+                for kind in self._kinds.values():
+                    for statement in sqlite_ddl(kind):
+                        sqlite.execute(statement)
+            self._check_kinds()
+
+    def _check_kinds(self) -> None:
+        for kind in self._kinds.values():
+            there = [name for (name,) in self._main.values("SELECT name FROM pragma_table_info(:t)", {"t": kind.table})]
+            if there != column_names(kind):
+                raise HaltError(
+                    f"the table {kind.table} in {self._path} is not the one that this release of {kind.name} keeps;"
+                    " stop headrace, delete that file, and the next start folds the log again"
+                )
 
     # -- queries ------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Reader]:
         """See :class:`headrace.projections.port.Tables`."""
-        try:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
+        with self._lock:
+            if self._closed:
+                raise UnavailableError(f"the tables in {self._path} were closed; open the store again")
+            connection = self._idle.pop() if self._idle else None
+        with translated(self._path, "read"):
             if connection is None:
-                connection = _Connection(self._path, writable=self._path.startswith("file:"))
-            connection.sqlite.execute("BEGIN")
-        except apsw.Error as error:
-            raise UnavailableError(f"the tables cannot be read now ({error}); try again") from error
+                connection = Connection(self._path, writable=self._path.startswith("file:"))
+            # The first read fixes what a deferred transaction sees, so it is made here.
+            connection.sqlite.execute("BEGIN; SELECT 1 FROM sqlite_schema")
         try:
             yield connection
-        except apsw.BusyError as error:
-            raise UnavailableError(f"the tables are busy ({error}); try again") from error
         finally:
-            connection.sqlite.execute("ROLLBACK")
+            with contextlib.suppress(apsw.Error):
+                connection.rollback()
             with self._lock:
-                self._idle.append(connection)
+                kept = not self._closed and not connection.sqlite.in_transaction
+                if kept:
+                    self._idle.append(connection)
+            if not kept:
+                connection.sqlite.close()
 
     # -- the processor's ----------------------------------------------------------------------------------------
 
@@ -150,10 +155,8 @@ class SqliteTables:
 
     def load(self, memory: Memory, wants: Wants) -> None:
         """See :class:`headrace.projections.port.Tables`."""
-        try:
+        with translated(self._path, "read"):
             self._load(memory, wants)
-        except apsw.Error as error:
-            raise UnavailableError(f"the tables cannot be read ({error}); mend that, and the fold goes on") from error
 
     def _load(self, memory: Memory, wants: Wants) -> None:
         if wants.proposals:
@@ -241,34 +244,29 @@ class SqliteTables:
 
     def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
         """See :class:`headrace.projections.port.Tables`."""
-        sqlite = self._main.sqlite
-        try:
-            sqlite.execute("BEGIN IMMEDIATE")
+        with translated(self._path, "written"):
+            self._main.sqlite.execute("BEGIN IMMEDIATE")
             try:
                 self._fence(memory)
                 self._write(memory, batch)
-                sqlite.execute("COMMIT")
+                self._main.sqlite.execute("COMMIT")
             except BaseException:
-                if sqlite.in_transaction:
-                    sqlite.execute("ROLLBACK")
+                self._main.rollback()
                 raise
-        except (apsw.ConstraintError, apsw.SQLError, apsw.MismatchError) as error:
-            raise HaltError(f"the tables refuse what was folded ({error}): a bug in headrace or a kind") from error
-        except apsw.Error as error:
-            raise UnavailableError(
-                f"the tables cannot be written ({error}); nothing was, and the fold goes on once that is mended"
-            ) from error
 
     def _fence(self, memory: Memory) -> None:
         """First of all: only who saw this partition where it is may move it."""
         values, sqlite = rows.partition_values(memory.partition), self._main.sqlite
         if memory.first_offset == 0:
-            sql = f"INSERT INTO partitions VALUES ({_marks(rows.PARTITION_COLUMNS)}) ON CONFLICT DO NOTHING"
+            sql = f"INSERT INTO partitions VALUES ({_marks(values)}) ON CONFLICT DO NOTHING"  # noqa: S608 - marks only
             sqlite.execute(sql, values)
         else:
             assigned = ", ".join(f"{name} = ?" for name in rows.PARTITION_COLUMNS)
-            sql = f"UPDATE partitions SET {assigned} WHERE partition = ? AND next_offset = ? AND log_id = ?"
             partition = memory.partition
+            sql = (
+                f"UPDATE partitions SET {assigned}"  # noqa: S608 - names of our own columns
+                " WHERE partition = ? AND next_offset = ? AND log_id = ?"
+            )
             sqlite.execute(sql, (*values, partition.partition, memory.first_offset, partition.log_id))
         if sqlite.changes() == 0:
             raise FencedError(
@@ -349,4 +347,4 @@ def _json(values: object) -> str:
 def _matching(table: str, key: Sequence[str]) -> str:
     """All rows of a table whose key is among the arrays in the JSON parameter ``:wanted``."""
     conditions = " AND ".join(f"t.{name} = w.value ->> {index}" for index, name in enumerate(key))
-    return f"SELECT t.* FROM json_each(:wanted) AS w CROSS JOIN {table} t WHERE {conditions}"
+    return f"SELECT t.* FROM json_each(:wanted) AS w CROSS JOIN {table} t WHERE {conditions}"  # noqa: S608 - our names

@@ -15,12 +15,6 @@ from headrace.schemas.refs import ACTOR_KINDS, KIND_NAME, OPAQUE_ID, ActorRef
 
 SPEC_VERSION: Final = b"1.0"
 CONTENT_TYPE: Final = b"application/avro"
-TRANSPORT_PREFIX: Final = "headrace-transport-"
-"""Headers that a copy of the log may add; no part of the record, so not under the chain."""
-LOG_ID_HEADER: Final = "headrace-logid"
-"""On ``log.opened``: the log's id, so that an adapter can tell it without any schema."""
-SUCCESSOR_HEADER: Final = "headrace-successor"
-"""On ``log.closed``: where the log went, for the same reason."""
 SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9._~:/+=-]{1,200}\Z")
 """A source is a name without spaces and never an address."""
 _TRACE_PARENT: Final = re.compile(r"[0-9a-f-]{1,64}\Z")

@@ -14,7 +14,7 @@ from base64 import b64encode
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from xml.sax.saxutils import escape
 
 from caldav.davclient import DAVClient
@@ -143,7 +143,7 @@ class CaldavServer:
 
     def forget_sync_tokens(self, calendar_url: str) -> None:
         """Make every sync token issued for a calendar stale, as if it had grown too old."""
-        name = calendar_url.rstrip("/").rsplit("/", 1)[-1]
+        name = unquote(calendar_url.rstrip("/").rsplit("/", 1)[-1])
         shutil.rmtree(self.storage / name / ".Radicale.cache" / "sync-token", ignore_errors=True)
 
     def _connected(self) -> DAVClient:

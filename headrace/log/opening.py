@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from headrace.errors import LogMismatchError
+from headrace.log.admission import LOG_ID_HEADER
 from headrace.log.port import Log, Record
 from headrace.processors.core.model import FOLD_VERSION
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
-from headrace.schemas.envelope import LOG_ID_HEADER, Envelope, to_headers
+from headrace.schemas.envelope import Envelope, to_headers
 from headrace.schemas.refs import ActorRef
 from headrace.schemas.registry import Registry
 

@@ -1,0 +1,127 @@
+"""The command line: ``headrace …``.
+
+``--help`` of every command answers at once: the modules of this package import nothing heavy at their top; a command
+imports what it needs when it runs.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from headrace.cli import audit, demo, dev, entity, exits, log, proposal, send, source, watch
+from headrace.errors import HeadraceError
+
+app = typer.Typer(
+    name="headrace",
+    help="The store where an AI agent's output never lands on a world that has moved on.",
+    epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 stale, 5 unavailable, 6 mismatch.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - rarely asked
+
+        sys.stdout.write(f"headrace {version('headrace')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", show_default=False)
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar="HEADRACE_DEBUG", help="Print the traceback of an error.", show_default=False),
+    ] = False,
+) -> None:
+    """The store where an AI agent's output never lands on a world that has moved on."""
+    if debug:
+        os.environ["HEADRACE_DEBUG"] = "1"
+
+
+for module in (demo, dev, send, log, entity, proposal, watch, audit, source):
+    module.register(app)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code. Never raises, and never shows a traceback unasked."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _invoke(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has enough. The interpreter flushes once more at its end: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
+    return code
+
+
+def _invoke(given: list[str]) -> int:
+    as_json = "--json" in given
+    try:
+        result = typer.main.get_command(app).main(given, prog_name="headrace", standalone_mode=False)
+    except BrokenPipeError:
+        raise
+    except typer.Abort:
+        return exits.INTERRUPTED
+    except typer.TyperException as error:
+        return _usage(error, as_json=as_json)
+    except HeadraceError as error:
+        if os.environ.get("HEADRACE_DEBUG"):
+            traceback.print_exc()
+        return _fail(str(error), type(error).__name__, exits.of_error(error), as_json=as_json)
+    except KeyboardInterrupt:
+        return exits.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last door: a bug is one line, not a traceback
+        return _bug(error, as_json=as_json)
+    return result if isinstance(result, int) else exits.OK
+
+
+def _usage(error: typer.TyperException, *, as_json: bool) -> int:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "headrace"
+    message = error.format_message().strip() or "nothing to do"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stdout.write(message + "\n")
+        return exits.USAGE
+    sentence = message[0].lower() + message[1:].rstrip(".")
+    return _fail(f"{sentence}; see `{command} --help`", "UsageError", exits.USAGE, as_json=as_json)
+
+
+def _bug(error: Exception, *, as_json: bool) -> int:
+    if os.environ.get("HEADRACE_DEBUG"):
+        traceback.print_exc()
+        where = "see the traceback above"
+    else:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="headrace-bug-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            traceback.print_exc(file=file)
+        where = f"the traceback is in {file.name}; please report it"
+    return _fail(f"this is a bug in headrace: {error!r}; {where}", "Bug", exits.ERROR, as_json=as_json)
+
+
+def _fail(message: str, kind: str, code: int, *, as_json: bool) -> int:
+    sys.stdout.flush()
+    message = " ".join(message.split())
+    if as_json:
+        error = {"error": {"type": kind, "message": message, "exit_code": code}}
+        sys.stderr.write(json.dumps(error, ensure_ascii=False) + "\n")
+    else:
+        sys.stderr.write(f"headrace: {message}\n")
+    return code

@@ -1,0 +1,109 @@
+"""Writing: data to stdout, everything else to stderr.
+
+On a terminal tables are coloured and cut to its width; piped, they are plain, aligned and never cut. Text that came
+from outside is made harmless first: a subject line must not move the cursor.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from headrace.schemas.envelope import rfc3339
+
+_WIDE: Final = 100_000
+"""Columns of a pipe: nothing is ever wrapped or cut there."""
+_STYLES: Final = {
+    "accepted": "green",
+    "superseded": "red",
+    "expired": "red",
+    "rejected": "red",
+    "claimed": "red",
+    "malformed": "red",
+    "unknown_basis": "red",
+    "conflicting_id": "red",
+    "quarantined": "red",
+    "needs_review": "yellow",
+    "held": "yellow",
+}
+
+
+def plain(value: object) -> str:
+    """One line of printable text; control and formatting characters are escaped, ``None`` is a dash."""
+    if value is None:
+        return "-"
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def time(epoch_ms: int | None) -> str | None:
+    """Epoch milliseconds as RFC 3339 in UTC."""
+    return rfc3339(epoch_ms) if epoch_ms is not None else None
+
+
+def document(value: object) -> None:
+    """One JSON document, for programs: indented on a terminal only."""
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent, default=str) + "\n")
+
+
+def line(value: object) -> None:
+    """One object of a stream, at once (NDJSON)."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def text(value: object = "") -> None:
+    """A line for people, as it is."""
+    sys.stdout.write(f"{value}\n")
+
+
+def flush() -> None:
+    """Show at once what was written."""
+    sys.stdout.flush()
+
+
+def block(value: object) -> None:
+    """Indented JSON, as part of a screen for people."""
+    printed = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    sys.stdout.write("".join(f"  {plain(one)}\n" for one in printed.splitlines()))
+
+
+def note(message: str) -> None:
+    """A hint or a warning."""
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under a header; a verdict has its colour on a terminal."""
+    from rich.console import Console  # noqa: PLC0415 - only who prints a table waits for rich
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else _WIDE
+    console = Console(file=sys.stdout, width=width, highlight=False, force_terminal=terminal)
+    shown = Table(box=None, pad_edge=False, header_style="bold" if terminal else "", show_edge=False)
+    for name in columns:
+        shown.add_column(name, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        cells = [plain(cell) for cell in row]
+        shown.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
+    if terminal:
+        console.print(shown)
+        return
+    with console.capture() as printed:
+        console.print(shown)
+    sys.stdout.write("".join(f"{one.rstrip()}\n" for one in printed.get().splitlines()))
+
+
+def fields(pairs: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+    """Names and values, one a line, values aligned. What is ``None`` is left out."""
+    shown = [(name, value) for name, value in dict(pairs).items() if value is not None]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        sys.stdout.write(f"{name:<{width}}  {plain(value)}\n")

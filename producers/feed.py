@@ -1,0 +1,111 @@
+"""One source of one account, held against the log and the tables: what a synchronisation reads and appends."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from headrace.errors import NotFoundError, UnavailableError
+from headrace.log.port import Log, Record
+from headrace.processors.applied import Applied
+from headrace.processors.core.kind import Kind
+from headrace.producers.event import KnownEntity, NewEvent
+from headrace.producers.intake import Intake
+from headrace.projections import known as tables_known
+from headrace.projections.port import Tables
+from headrace.schemas.envelope import Envelope, rfc3339
+from headrace.schemas.refs import ActorRef, Position
+
+_ACTOR: Final = ActorRef("system", "sync")
+_PATIENCE_SECONDS: Final = 30.0
+
+
+def _wall_clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Feed:
+    """The :class:`headrace.producers.sync.SyncPort` of a source. ``feeds`` are the entity kinds whose truth the source is;
+    ``actor`` is whose acts its events are."""
+
+    def __init__(
+        self,
+        log: Log,
+        tables: Tables,
+        applied: Applied,
+        intake: Intake,
+        kinds: Mapping[str, Kind],
+        *,
+        tenant: str,
+        account: str,
+        source: str,
+        feeds: Sequence[str],
+        actor: ActorRef,
+        clock: Callable[[], int] = _wall_clock,
+    ) -> None:
+        self._log, self._tables, self._applied, self._intake, self._kinds = log, tables, applied, intake, kinds
+        self._tenant, self._account, self._source = tenant, account, source
+        self._feeds, self._actor, self._clock = tuple(feeds), actor, clock
+
+    def started(self, full: bool) -> str:
+        """See :class:`headrace.producers.sync.SyncPort`."""
+        sync = f"s-{secrets.token_hex(12)}"
+        body = {"sync": sync, "full": full, "feeds": list(self._feeds)}
+        self._reach(self._append([self._own("source.sync_started", sync, body, f"{sync}:start")]))
+        return sync
+
+    def cursor(self) -> str | None:
+        """See :class:`headrace.producers.sync.SyncPort`."""
+        with self._tables.snapshot() as reader:
+            row = tables_known.source(reader, self._tenant, self._account, self._source)
+        return row.cursor if row is not None else None
+
+    def known(self) -> "Feed":
+        """See :class:`headrace.producers.sync.SyncPort`."""
+        return self
+
+    def where(self, kind: str, **columns: str) -> Iterator[KnownEntity]:
+        """See :class:`headrace.producers.event.Known`."""
+        found = self._kinds.get(kind)
+        if found is None:
+            raise NotFoundError(f"there is no entity kind {kind!r} here; install the package that brings it")
+        with self._tables.snapshot() as reader:
+            rows = tables_known.entities_where(reader, found, self._tenant, self._account, columns)
+        for row in rows:
+            yield KnownEntity(row.id, row.state, f"{row.head_offset}.{row.head_check.hex()}")
+
+    def finish(self, sync: str, events: Sequence[NewEvent], cursor: str | None) -> None:
+        """See :class:`headrace.producers.sync.SyncPort`. Returns once the tables hold it all."""
+        observed_at = rfc3339(self._clock())
+        records = [
+            self._intake.event(
+                self._tenant,
+                self._account,
+                event,
+                source=self._source,
+                actor=self._actor,
+                observed_at=observed_at,
+                sync=sync,
+            )
+            for event in events
+        ]
+        if records:
+            self._append(records)
+        body = {"sync": sync, "cursor": cursor}
+        self._reach(self._append([self._own("source.synced", sync, body, f"{sync}:end")]))
+
+    def _own(self, record_type: str, sync: str, body: Mapping[str, Any], record_id: str) -> Record:
+        envelope = Envelope(
+            record_id, self._source, record_type, _ACTOR, observed_at=rfc3339(self._clock()), sync=sync
+        )
+        return self._intake.record(self._tenant, self._account, envelope, body)
+
+    def _append(self, records: Sequence[Record]) -> Position:
+        return self._log.append(records)[-1]
+
+    def _reach(self, position: Position) -> None:
+        if not self._applied.wait(position.partition, position.offset, _PATIENCE_SECONDS):
+            raise UnavailableError(
+                f"the tables have not reached what was just appended within {_PATIENCE_SECONDS:.0f} s; the sync can be"
+                " run again at any time"
+            )

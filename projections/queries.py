@@ -1,0 +1,296 @@
+"""Questions to the tables, over any adapter's :class:`Reader`: portable SQL with ``:name`` parameters.
+
+Every function sees one snapshot. None joins partitions: an account lives on one, and what an answer says of "now" is
+said by that partition's :class:`Horizon`.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from headrace.processors.core.kind import Kind
+from headrace.processors.core.model import ClaimRow, EntityRow, ProposalRow, SourceRow
+from headrace.projections import rows
+from headrace.projections.kind_tables import entity_row
+from headrace.projections.port import Reader
+from headrace.schemas.refs import EntityRef, Token, Touch
+
+_CHECK: Final = 8
+"""Bytes of a chain value that a token carries."""
+_EVENT_COLUMNS: Final = ", ".join(rows.EVENT_COLUMNS)
+
+
+class Horizon(NamedTuple):
+    """How far a partition's tables are. ``log_time`` is that of the last record folded."""
+
+    log_id: bytes
+    partition: int
+    next_offset: int
+    chain: bytes
+    log_time: int
+
+    @property
+    def token(self) -> Token:
+        """Of the last record folded: the position that everything in this snapshot was read at."""
+        return Token(self.log_id, self.partition, self.next_offset - 1, self.chain[:_CHECK])
+
+    def at(self, offset: int, chain: bytes) -> Token:
+        """The token of an earlier position, whose chain value (or its first 8 bytes) is known."""
+        return Token(self.log_id, self.partition, offset, chain[:_CHECK])
+
+
+class Judgement(NamedTuple):
+    """One row of ``verdicts``: ``finding`` says why."""
+
+    offset: int
+    proposal: str
+    verdict: str
+    log_time: int
+    finding: dict[str, Any]
+
+
+class AccountCount(NamedTuple):
+    """An account and how much there is of it."""
+
+    account: str
+    events: int
+    entities: dict[str, int]
+    waiting: int
+    last_log_time: int
+
+
+# -- partitions and events --------------------------------------------------------------------------------------
+
+
+def horizon(reader: Reader, partition: int) -> Horizon | None:
+    """How far a partition is, ``None`` before its opening record is folded."""
+    sql = "SELECT log_id, next_offset, chain, log_time FROM partitions WHERE partition = :partition"
+    for row in reader.rows(sql, {"partition": partition}):
+        return Horizon(row["log_id"], partition, row["next_offset"], row["chain"], row["log_time"])
+    return None
+
+
+def horizons(reader: Reader) -> list[Horizon]:
+    """How far every partition is, in their order."""
+    sql = "SELECT partition, log_id, next_offset, chain, log_time FROM partitions ORDER BY partition"
+    return [
+        Horizon(row["log_id"], row["partition"], row["next_offset"], row["chain"], row["log_time"])
+        for row in reader.rows(sql, {})
+    ]
+
+
+def event_at(reader: Reader, partition: int, offset: int) -> dict[str, Any] | None:
+    """The row of ``events`` for one record."""
+    sql = f"SELECT {_EVENT_COLUMNS} FROM events WHERE partition = :partition AND offset = :offset"
+    found = reader.rows(sql, {"partition": partition, "offset": offset})
+    return found[0] if found else None
+
+
+def is_history(reader: Reader, token: Token) -> bool:
+    """Whether a token is of a position that these tables have folded."""
+    sql = (
+        "SELECT e.chain FROM events e JOIN partitions p ON p.partition = e.partition"
+        " WHERE e.partition = :partition AND e.offset = :offset AND p.log_id = :log_id"
+    )
+    found = reader.rows(sql, {"partition": token.partition, "offset": token.offset, "log_id": token.log_id})
+    return bool(found) and found[0]["chain"][:_CHECK] == token.check
+
+
+def account_events(
+    reader: Reader, tenant: str, account: str, after: int, limit: int, *, kind: str = "", entity: str = ""
+) -> list[dict[str, Any]]:
+    """An account's rows of ``events`` in log order with ``offset > after``, of one kind or entity where named."""
+    sql = (
+        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND offset > :after"
+        f"{_about(kind, entity)} ORDER BY offset LIMIT :limit"
+    )
+    parameters = {"tenant": tenant, "account": account, "after": after, "limit": limit, "kind": kind, "entity": entity}
+    return reader.rows(sql, parameters)
+
+
+def latest_account_events(
+    reader: Reader, tenant: str, account: str, before: int, limit: int, *, kind: str = "", entity: str = ""
+) -> list[dict[str, Any]]:
+    """As :func:`account_events`, newest first, with ``offset < before``."""
+    sql = (
+        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND offset < :before"
+        f"{_about(kind, entity)} ORDER BY offset DESC LIMIT :limit"
+    )
+    parameters = {"tenant": tenant, "account": account, "before": before, "limit": limit, "kind": kind, "entity": entity}
+    return reader.rows(sql, parameters)
+
+
+def _about(kind: str, entity: str) -> str:
+    return (" AND kind = :kind" if kind else "") + (" AND entity = :entity" if entity else "")
+
+
+def effective_events(reader: Reader, ref: EntityRef, until: int) -> list[dict[str, Any]]:
+    """An entity's effective events in log order with ``offset <= until``."""
+    sql = (
+        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND kind = :kind"
+        " AND entity = :id AND offset <= :until AND effect IS NOT NULL ORDER BY offset"
+    )
+    return reader.rows(sql, {**ref._asdict(), "until": until})
+
+
+def quarantine(
+    reader: Reader, tenant: str | None, after: tuple[int, int], limit: int
+) -> list[dict[str, Any]]:
+    """Records set aside, by partition and offset: a tenant's, or with ``None`` everybody's, unreadable keys included."""
+    sql = (
+        "SELECT q.partition, q.offset, q.reason, q.appended_at, LENGTH(q.value) AS bytes, e.tenant, e.account"
+        " FROM quarantine q JOIN events e ON e.partition = q.partition AND e.offset = q.offset"
+        " WHERE (q.partition > :partition OR (q.partition = :partition AND q.offset > :offset))"
+        f"{' AND e.tenant = :tenant' if tenant is not None else ''} ORDER BY q.partition, q.offset LIMIT :limit"
+    )
+    return reader.rows(sql, {"tenant": tenant, "partition": after[0], "offset": after[1], "limit": limit})
+
+
+# -- entities ---------------------------------------------------------------------------------------------------
+
+
+def entity(reader: Reader, kind: Kind, ref: EntityRef) -> EntityRow | None:
+    """An entity as it is now, ``None`` where nothing effective ever happened to it."""
+    sql = f"SELECT * FROM {kind.table} WHERE tenant = :tenant AND account = :account AND id = :id"
+    found = reader.rows(sql, {"tenant": ref.tenant, "account": ref.account, "id": ref.id})
+    return entity_row(ref, found[0]) if found else None
+
+
+def entities(
+    reader: Reader, kind: Kind, tenant: str, account: str, after: str, limit: int
+) -> list[EntityRow]:
+    """Entities of a kind with ``id > after``, by id."""
+    sql = (
+        f"SELECT * FROM {kind.table} WHERE tenant = :tenant AND account = :account AND id > :after"
+        " ORDER BY id LIMIT :limit"
+    )
+    found = reader.rows(sql, {"tenant": tenant, "account": account, "after": after, "limit": limit})
+    return [entity_row(EntityRef(tenant, account, kind.name, row["id"]), row) for row in found]
+
+
+def claim(reader: Reader, ref: EntityRef) -> ClaimRow | None:
+    """Who holds an entity; the claim may have run out."""
+    sql = (
+        "SELECT claim, holder, until, offset FROM claims"
+        " WHERE tenant = :tenant AND account = :account AND kind = :kind AND entity = :id"
+    )
+    for row in reader.rows(sql, ref._asdict()):
+        return ClaimRow(ref, row["claim"], row["holder"], row["until"], row["offset"])
+    return None
+
+
+def claim_named(reader: Reader, tenant: str, account: str, name: str) -> ClaimRow | None:
+    """The claim with this id in an account, if it is held."""
+    sql = "SELECT * FROM claims WHERE tenant = :tenant AND account = :account AND claim = :claim"
+    for row in reader.rows(sql, {"tenant": tenant, "account": account, "claim": name}):
+        ref = EntityRef(tenant, account, row["kind"], row["entity"])
+        return ClaimRow(ref, row["claim"], row["holder"], row["until"], row["offset"])
+    return None
+
+
+def touching(
+    reader: Reader, tenant: str, account: str, scope: Touch, after: tuple[str, str], limit: int
+) -> list[tuple[str, str]]:
+    """(kind, id) of entities that ever touched a scope, beyond ``after``: a superset of those that meet it now.
+
+    Every part that an entity takes up was put down when it came to be, so what meets the scope now is among them.
+    """
+    sql = (
+        "SELECT DISTINCT kind, entity FROM touches"
+        " WHERE tenant = :tenant AND account = :account AND container = :container AND container_id = :id"
+        " AND (:start IS NULL OR ends_at IS NULL OR ends_at >= :start)"
+        " AND (:end IS NULL OR starts_at IS NULL OR starts_at < :end)"
+        " AND (kind > :kind OR (kind = :kind AND entity > :entity)) ORDER BY kind, entity LIMIT :limit"
+    )
+    parameters = {
+        **scope._asdict(),
+        "tenant": tenant,
+        "account": account,
+        "kind": after[0],
+        "entity": after[1],
+        "limit": limit,
+    }
+    return [(row["kind"], row["entity"]) for row in reader.rows(sql, parameters)]
+
+
+# -- proposals --------------------------------------------------------------------------------------------------
+
+
+def proposal(reader: Reader, tenant: str, account: str, proposal_id: str) -> ProposalRow | None:
+    """A proposal and what the log says of it now."""
+    sql = "SELECT * FROM proposals WHERE tenant = :tenant AND account = :account AND id = :id"
+    found = reader.rows(sql, {"tenant": tenant, "account": account, "id": proposal_id})
+    return rows.proposal_row(found[0]) if found else None
+
+
+def proposals(
+    reader: Reader, tenant: str, account: str, after: str, limit: int, *, verdict: str = ""
+) -> list[ProposalRow]:
+    """Proposals with ``id > after``, by id; those with one verdict where it is named."""
+    chosen = " AND verdict = :verdict" if verdict else ""
+    sql = (
+        "SELECT * FROM proposals WHERE tenant = :tenant AND account = :account AND id > :after"
+        f"{chosen} ORDER BY id LIMIT :limit"
+    )
+    parameters = {"tenant": tenant, "account": account, "after": after, "limit": limit, "verdict": verdict}
+    return [rows.proposal_row(row) for row in reader.rows(sql, parameters)]
+
+
+def verdict_at(reader: Reader, partition: int, offset: int) -> Judgement | None:
+    """The verdict that the record at ``offset`` brought about, if it brought one."""
+    sql = "SELECT * FROM verdicts WHERE partition = :partition AND offset = :offset"
+    found = reader.rows(sql, {"partition": partition, "offset": offset})
+    return _judgement(found[0]) if found else None
+
+
+def verdicts(reader: Reader, tenant: str, account: str, proposal_id: str) -> list[Judgement]:
+    """Every verdict ever reached on a proposal, in log order, those of repeated submissions included."""
+    sql = (
+        "SELECT * FROM verdicts WHERE tenant = :tenant AND account = :account AND proposal = :proposal ORDER BY offset"
+    )
+    found = reader.rows(sql, {"tenant": tenant, "account": account, "proposal": proposal_id})
+    return [_judgement(row) for row in found]
+
+
+def _judgement(row: dict[str, Any]) -> Judgement:
+    finding = json.loads(row["text"])["finding"]
+    return Judgement(row["offset"], row["proposal"], row["verdict"], row["log_time"], finding)
+
+
+# -- sources and accounts ---------------------------------------------------------------------------------------
+
+
+def sources(reader: Reader, tenant: str, account: str) -> list[SourceRow]:
+    """An account's sources, by name."""
+    sql = "SELECT * FROM sources WHERE tenant = :tenant AND account = :account ORDER BY source"
+    return [rows.source_row(row) for row in reader.rows(sql, {"tenant": tenant, "account": account})]
+
+
+def accounts(reader: Reader, tenant: str, after: str, limit: int) -> Iterator[str]:
+    """A tenant's accounts beyond ``after``, by name: one look into the index each, however many events they have."""
+    sql = "SELECT MIN(account) AS account FROM events WHERE tenant = :tenant AND account > :after"
+    for _ in range(limit):
+        found = reader.rows(sql, {"tenant": tenant, "after": after})
+        if found[0]["account"] is None:
+            return
+        after = found[0]["account"]
+        yield after
+
+
+def counted(reader: Reader, kinds: Sequence[Kind], tenant: str, account: str) -> AccountCount:
+    """How much there is of an account."""
+    here = {"tenant": tenant, "account": account}
+    where = "WHERE tenant = :tenant AND account = :account"
+    (events,) = reader.rows(f"SELECT COUNT(*) AS n, MAX(offset) AS last FROM events {where}", here)
+    last = reader.rows(f"SELECT log_time FROM events {where} AND offset = :last", {**here, "last": events["last"]})
+    entities_by_kind = {
+        kind.name: reader.rows(f"SELECT COUNT(*) AS n FROM {kind.table} {where}", here)[0]["n"] for kind in kinds
+    }
+    waiting = f"SELECT COUNT(*) AS n FROM proposals {where} AND verdict IN ('needs_review', 'held')"
+    return AccountCount(
+        account,
+        events["n"],
+        entities_by_kind,
+        reader.rows(waiting, here)[0]["n"],
+        last[0]["log_time"] if last else 0,
+    )
