@@ -1,4 +1,4 @@
-"""A store on this machine: a log, its tables, its keys, in one directory. The place where the embedded parts are put together.
+"""A store on this machine: a log, its tables, its keys, in one directory. Here the embedded parts are put together.
 
 ======================  =========================================================================
 ``log.db``              the log: synced to disk, never rewritten; back this up
@@ -9,10 +9,11 @@
 """
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, Self
 
-from headrace.errors import NotFoundError
+from headrace.errors import LogMismatchError, NotFoundError
 from headrace.keys import Keys
 from headrace.kinds import installed_kinds, installed_schemas
 from headrace.log.opening import DEFAULT_PARTITIONS, open_log
@@ -46,32 +47,21 @@ class Store:
         self.registry: Final = installed_schemas()
         self.kinds: Final = installed_kinds()
         self.applied: Final = Applied()
-        exists = (directory / LOG_FILE).exists()
-        if not writer and not exists:
-            raise NotFoundError(f"there is no store at {directory}; `headrace dev --store {directory}` makes one")
-        if writer and not exists:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.log = SqliteLog.create(directory, partitions)
-        else:
-            self.log = SqliteLog.open(directory, writer=writer)
-        try:
+        self._host: EmbeddedHost | None = None
+        with ExitStack() as opened:
+            self.log: Final = _log(directory, partitions, writer=writer)
+            opened.callback(self.log.close)
             if writer:
                 open_log(self.log, self.registry, self.kinds, policy)
-            self.keys: Final = Keys.at(directory / KEY_FILE)
+            self.keys: Final = Keys.at(directory / KEY_FILE, create=False)
             self.tables: Final = SqliteTables(directory / TABLES_FILE, self.registry, self.kinds, writable=writer)
-        except BaseException:
-            self.log.close()
-            raise
-        self.intake: Final = Intake(self.registry, self.keys, self.log.describe().partitions)
-        self._host: EmbeddedHost | None = None
-        if writer:
-            host = EmbeddedHost(self.log, Engine(self.registry, self.kinds, self.tables), self.applied)
-            try:
-                host.start()
-            except BaseException:
-                self.close()
-                raise
-            self._host = host
+            opened.callback(self.tables.close)
+            self.intake: Final = Intake(self.registry, self.keys, self.log.describe().partitions)
+            if writer:
+                engine = Engine(self.registry, self.kinds, self.tables, schemas=installed_schemas)
+                self._host = EmbeddedHost(self.log, engine, self.applied)
+                self._host.start()
+            opened.pop_all()
 
     def close(self) -> None:
         """Stop folding and close the files."""
@@ -87,7 +77,24 @@ class Store:
         self.close()
 
 
+def _log(directory: Path, partitions: int, *, writer: bool) -> SqliteLog:
+    if not (directory / LOG_FILE).exists():
+        if not writer:
+            raise NotFoundError(f"there is no store at {directory}; `headrace dev --store {directory}` makes one")
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        Keys.at(directory / KEY_FILE)  # before the log: to a log that is there no new key may be made
+        return SqliteLog.create(directory, partitions)
+    try:
+        return SqliteLog.open(directory, writer=writer)
+    except LogMismatchError:
+        if not writer or (directory / TABLES_FILE).exists():
+            raise
+        # Nothing was ever folded: perhaps the log's creation was interrupted. Creating resumes that, and only that.
+        return SqliteLog.create(directory, partitions)
+
+
 def default_directory() -> Path:
-    """Where a store lives unless somebody says otherwise: ``$XDG_DATA_HOME/headrace``, else ``~/.local/share/headrace``."""
+    """Where a store lives unless somebody says otherwise: ``$XDG_DATA_HOME/headrace``, else
+    ``~/.local/share/headrace``."""
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "headrace"

@@ -7,7 +7,7 @@ with PostgreSQL a listener will feed it.
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from headrace.errors import HeadraceError
 
@@ -19,21 +19,36 @@ class Applied:
         self._condition = threading.Condition()
         self._next: dict[int, int] = {}
         self._listeners: set[Callable[[], None]] = set()
-        self._failure: HeadraceError | None = None
+        self._stopped: HeadraceError | None = None
+        self._failed: dict[int, HeadraceError] = {}
+        self._paused: dict[int, HeadraceError] = {}
 
     def advance(self, partition: int, next_offset: int) -> None:
-        """The tables now hold everything before ``next_offset``."""
+        """The tables now hold everything before ``next_offset``; if the partition was paused, that is over."""
         with self._condition:
             self._next[partition] = next_offset
-            self._condition.notify_all()
-            listeners = tuple(self._listeners)
-        for listener in listeners:
-            listener()
+            self._paused.pop(partition, None)
+        self._notify()
 
-    def fail(self, error: HeadraceError) -> None:
-        """The processor has stopped: whoever waits is told why instead of waiting in vain."""
+    def pause(self, partition: int, error: HeadraceError) -> None:
+        """The partition waits for something that may come back. Whoever waits for the partition goes on waiting."""
         with self._condition:
-            self._failure = error
+            self._paused[partition] = error
+        self._notify()
+
+    def fail(self, error: HeadraceError, partition: int | None = None) -> None:
+        """The processor has stopped, altogether or one partition of it: who waits for it is told why instead of waiting
+        in vain."""
+        with self._condition:
+            if partition is None:
+                self._stopped = error
+            else:
+                self._paused.pop(partition, None)
+                self._failed[partition] = error
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._condition:
             self._condition.notify_all()
             listeners = tuple(self._listeners)
         for listener in listeners:
@@ -41,8 +56,19 @@ class Applied:
 
     @property
     def failure(self) -> HeadraceError | None:
-        """Why the processor has stopped, ``None`` while it runs."""
-        return self._failure
+        """Why the processor has stopped, altogether or some partition of it; ``None`` while all of it runs."""
+        with self._condition:
+            return self._stopped or next(iter(self._failed.values()), None)
+
+    @property
+    def paused(self) -> Mapping[int, HeadraceError]:
+        """The partitions that wait for something to come back, and for what."""
+        with self._condition:
+            return dict(self._paused)
+
+    def failure_of(self, partition: int) -> HeadraceError | None:
+        """Why this partition goes no further; ``None`` while it does, or is only paused."""
+        return self._stopped or self._failed.get(partition)
 
     def next_offset(self, partition: int) -> int:
         """How far the partition is."""
@@ -51,39 +77,40 @@ class Applied:
     def wait(self, partition: int, offset: int, timeout: float) -> bool:
         """Block until the record at ``offset`` is in the tables, ``timeout`` seconds at the most.
 
-        :raises HeadraceError: the processor has stopped; what stopped it.
+        :raises HeadraceError: the partition goes no further; what stopped it.
         """
         deadline = time.monotonic() + timeout
         with self._condition:
             while self._next.get(partition, 0) <= offset:
-                if self._failure is not None:
-                    raise self._failure
+                failure = self.failure_of(partition)
+                if failure is not None:
+                    raise failure
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._condition.wait(left):
                     return self._next.get(partition, 0) > offset
         return True
 
-    async def wait_async(self, partition: int, offset: int, timeout: float) -> bool:  # noqa: ASYNC109 - as `wait`
+    async def wait_async(self, partition: int, offset: int, timeout: float) -> bool:
         """:meth:`wait` for an event loop: no thread is held meanwhile."""
         if self.next_offset(partition) > offset:
             return True
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
         with self.listening(lambda: loop.call_soon_threadsafe(changed.set)):
             deadline = loop.time() + timeout
-            while self.next_offset(partition) <= offset:
-                if self._failure is not None:
-                    raise self._failure
+            while True:
                 changed.clear()
                 if self.next_offset(partition) > offset:
-                    break
+                    return True
+                failure = self.failure_of(partition)
+                if failure is not None:
+                    raise failure
                 try:
                     await asyncio.wait_for(changed.wait(), max(0.0, deadline - loop.time()))
                 except TimeoutError:
                     return self.next_offset(partition) > offset
-        return True
 
     def listening(self, listener: Callable[[], None]) -> "_Listening":
-        """A context in which ``listener`` is called after every advance, from the thread that advanced."""
+        """A context in which ``listener`` is called after every change, from the thread that made it."""
         return _Listening(self, listener)
 
     def add(self, listener: Callable[[], None]) -> None:

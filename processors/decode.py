@@ -57,7 +57,7 @@ class Decoder:
         try:
             if stored.key is not None:
                 tenant, account = self._account(stored.key)
-            envelope = from_headers(dict(stored.headers))
+            envelope = from_headers(stored.headers)
             return self._entry(stored, tenant, account, envelope)
         except UndecodableError as error:
             proposal = envelope.id if envelope is not None and envelope.type == "proposal.submitted" else None
@@ -87,9 +87,9 @@ class Decoder:
             raise UndecodableError(f"{envelope.type} must {'not ' if own else ''}have an account as its key")
         if not envelope.kind and (decoded.role == "event" or envelope.type in ("proposal.submitted", "claim.taken")):
             raise UndecodableError(f"{envelope.type} must name an entity (ce_subject)")
-        if envelope.type == "log.opened":
-            self._partitions = decoded.body["partitions"]
         _validate(envelope.type, decoded.body)
+        if envelope.type == "log.opened" and stored.offset == 0:  # a later one opens nothing
+            self._partitions = decoded.body["partitions"]
         proposal = None
         if envelope.type == "proposal.submitted":
             proposal = self._proposal(
@@ -104,11 +104,15 @@ class Decoder:
             envelope,
             decoded.role,
             decoded.body,
-            identity(tenant, account, envelope.source, envelope.id),
+            identity(tenant, account, envelope.source, envelope.id) if account else self._own_identity(envelope),
             body_hash(envelope, stored.value),
             self._chain,
             proposal,
         )
+
+    def _own_identity(self, envelope: Envelope) -> bytes:
+        """Of one of the log's own records, which stand on every partition under the same id."""
+        return identity("", str(self._partition), envelope.source, envelope.id)
 
     def _proposal(self, ref: EntityRef, envelope: Envelope, body: Mapping[str, Any], offset: int) -> Proposal:
         reads = tuple(
@@ -131,6 +135,8 @@ class Decoder:
             fault = "only an agent proposes"
         elif len(body["payload_hash"]) != _PAYLOAD_HASH_BYTES:
             fault = "payload_hash must be 32 bytes"
+        elif any(read.start is not None and read.end is not None and read.end < read.start for read in reads):
+            fault = "a read ends before it starts"
         elif not any(read.what != "scope" and (read.kind, read.id) == ref[2:] for read in reads):
             fault = f"the subject {ref.subject} is not among the reads: nothing says what it is based on"
         return Proposal(
@@ -152,10 +158,12 @@ def _validate(record_type: str, body: Mapping[str, Any]) -> None:
     """What the schema language cannot say of the log's own records."""
     if record_type == "log.opened" and (len(body["log_id"]) != 32 or not _is_hex(body["log_id"])):
         raise UndecodableError("log_id must be 32 hexadecimal digits")
+    if record_type == "log.opened" and body["partitions"] < 1:
+        raise UndecodableError("a log has at least one partition")
     if record_type in ("log.opened", "policy.activated"):
         for rule in body["policy"]["rules"]:
             if rule["effect"] not in ("invalidate", "review", "ignore"):
-                raise UndecodableError(f"no such policy effect: {rule['effect'][:40]!r}")
+                raise UndecodableError(f"no such policy effect: {rule['effect'][:40]!a}")
 
 
 def _is_hex(text: str) -> bool:

@@ -5,13 +5,13 @@ everything with the next offset in one fenced transaction. Stopped anywhere, the
 ``next_offset``; a paused zombie writes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from headrace.errors import HaltError, LogMismatchError
-from headrace.log.framing import chain
-from headrace.log.port import Log, Stored
+from headrace.log.framing import GENESIS, chain
+from headrace.log.port import Log, LogDescription, Stored
 from headrace.processors.core.fold import step
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Memory, PartitionRow, ProposalKey
@@ -27,11 +27,26 @@ _ANSWERS: Final = ("proposal.withdrawn", "review.", "source.confirmed", "deliver
 class Engine:
     """Folds partitions of one log into tables. Not thread-safe per partition: one owner at a time, fenced anyway."""
 
-    def __init__(self, registry: Registry, kinds: Mapping[str, Kind], tables: Tables) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        kinds: Mapping[str, Kind],
+        tables: Tables,
+        *,
+        schemas: Callable[[], Registry] | None = None,
+    ) -> None:
+        """``schemas`` is asked by :meth:`look_for_schemas`; without it the registry stays as it is."""
         self._registry = registry
         self._kinds = dict(kinds)
         self._tables = tables
+        self._schemas = schemas
         self._partitions: dict[int, PartitionRow] = {}
+        self._log_id: bytes | None = None
+
+    def look_for_schemas(self) -> None:
+        """A schema was missing: see whether it is here by now."""
+        if self._schemas is not None:
+            self._registry = self._schemas()
 
     def resume(self, log: Log, partition: int) -> int:
         """The offset to go on from, after checking that the log still is the one the tables were folded from.
@@ -39,23 +54,29 @@ class Engine:
         :raises LogMismatchError: it was replaced or truncated, or its last folded record is not what it was.
         """
         row = self._tables.resume(partition)
+        described = log.describe()
         if row is None:
-            row = PartitionRow(partition, partitions=log.describe().partitions)
+            row = PartitionRow(partition, partitions=described.partitions)
         else:
-            self._check(log, row)
+            self._check(log, described, row)
+        self._log_id = described.log_id
         self._partitions[partition] = row
         return row.next_offset
 
-    def _check(self, log: Log, row: PartitionRow) -> None:
-        described = log.describe()
+    def _check(self, log: Log, described: LogDescription, row: PartitionRow) -> None:
         where = f"partition {row.partition}"
         if described.log_id != row.log_id or described.partitions != row.partitions:
             raise LogMismatchError(
                 f"{where}: the tables were folded from another log; point headrace at that log, or rebuild the tables"
             )
-        known = self._chain_at(row.partition, row.next_offset - 2) if row.next_offset > 1 else bytes(32)
+        if described.ends[row.partition] < row.next_offset:
+            raise LogMismatchError(
+                f"{where} of the log ends at {described.ends[row.partition]}, the tables were folded up to"
+                f" {row.next_offset}: the log was cut off; restore it, or rebuild the tables from the log as it is now"
+            )
+        known = self._chain_at(row.partition, row.next_offset - 2) if row.next_offset > 1 else GENESIS
         last = log.read(row.partition, row.next_offset - 1, 1)
-        if not last or chain(known, last[0]) != row.chain:
+        if chain(known, last[0]) != row.chain:
             raise LogMismatchError(
                 f"{where}: the record at offset {row.next_offset - 1} is not the one that was folded: the log was"
                 " truncated or changed; restore it, or rebuild the tables from the log as it is now"
@@ -73,9 +94,12 @@ class Engine:
     def apply(self, partition: int, batch: Sequence[Stored]) -> Memory:
         """Fold a batch that begins at the partition's next offset; returns what it did, already committed.
 
+        The batch holds at least one record. After an :class:`UnavailableError` call :meth:`resume` again: only the
+        answer to the commit may have got lost.
+
         :raises HaltError: nothing was written, and this processor must stop.
         :raises FencedError: another owner moved the partition on; nothing was written.
-        :raises UnavailableError: the tables do not answer; nothing was written, the same batch may be tried again.
+        :raises UnavailableError: the tables do not answer; try again from where they are then.
         """
         before = self._partitions[partition]
         row = replace(before)  # what was folded so far stays as it was until this batch is committed
@@ -85,6 +109,11 @@ class Engine:
         self._load(memory, items)
         for item in items:
             step(memory, item)
+        expected = (self._log_id or row.log_id, before.partitions)
+        if before.next_offset == 0 and (row.log_id, row.partitions) != expected:
+            raise LogMismatchError(
+                f"partition {partition} begins with another log's opening; its records were mixed up: restore the log"
+            )
         self._tables.commit(memory, batch)
         self._partitions[partition] = row
         return memory
@@ -104,7 +133,8 @@ class Engine:
             if not item.account:
                 continue
             if item.proposal is not None:
-                judged.append(item.proposal)
+                if item.proposal.fault is None:
+                    judged.append(item.proposal)
                 wants.proposals.add((item.tenant, item.account, item.envelope.id))
             elif item.role == "record" and item.envelope.type.startswith(_ANSWERS):
                 wants.proposals.add((item.tenant, item.account, item.body["proposal"]))
@@ -113,7 +143,7 @@ class Engine:
             judged += [row.proposal for row in memory.proposals.values() if row.verdict != "malformed"]
         wants = Wants()
         for item in items:
-            if isinstance(item, Entry) and item.account:
+            if isinstance(item, Entry):
                 _want(wants, item)
         for proposal in judged:
             _want_reads(wants, memory.partition, proposal)
@@ -121,6 +151,8 @@ class Engine:
         wants = _between(memory, judged)
         wants.proposals = _under_way(memory)
         self._tables.load(memory, wants)
+        if any(isinstance(item, Entry) and item.envelope.type == "delivery.attempted" for item in items):
+            self._tables.load(memory, Wants(proposals=_accepted_since(memory)))
 
 
 def _want(wants: Wants, entry: Entry) -> None:
@@ -135,7 +167,7 @@ def _want(wants: Wants, entry: Entry) -> None:
         wants.claims.add(entry.ref)
     if envelope.type == "review.approved":
         read = Token.unpack(entry.body["read"])
-        if read is not None:
+        if read is not None and read.offset < entry.offset:
             wants.known.add(read.offset)
 
 
@@ -146,8 +178,9 @@ def _want_reads(wants: Wants, partition: PartitionRow, proposal: Proposal) -> No
     for read in proposal.reads:
         if read.what != "scope":
             wants.entities.add(proposal.ref._replace(kind=read.kind, id=read.id))
-        if read.basis is not None and read.basis.partition == partition.partition:
-            wants.known.add(read.basis.offset)
+        basis = read.basis
+        if basis is not None and basis.partition == partition.partition and basis.offset < partition.next_offset:
+            wants.known.add(basis.offset)
 
 
 def _under_way(memory: Memory) -> set[ProposalKey]:
@@ -158,6 +191,14 @@ def _under_way(memory: Memory) -> set[ProposalKey]:
         for intent in row.intents
         if intent.attempt is not None
     }
+    return wanted - memory.proposals.keys()
+
+
+def _accepted_since(memory: Memory) -> set[ProposalKey]:
+    """Proposals accepted between basis and now: whether they knew of the one that is attempted counts."""
+    effects = [effect for since in memory.since.values() for effect in since]
+    effects += [effect for touching in memory.touching.values() for _, effect in touching]
+    wanted = {(one.ref.tenant, one.ref.account, one.proposal) for one in effects if one.proposal is not None}
     return wanted - memory.proposals.keys()
 
 

@@ -2,8 +2,14 @@
 
 Here addresses and provider ids become pseudonyms, personal content goes into its own field, and the body is checked
 against its schema. What cannot stand on the log is refused before anything is written.
+
+An address that turns up where the schema expects none (a label named after somebody) does not get through either: in an
+event the whole value becomes a pseudonym, which is still equal to itself; in a proposal, which somebody is to carry out
+as it is, it is refused.
 """
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,12 +19,13 @@ from headrace.log.partitioner import partition_of
 from headrace.log.port import Record
 from headrace.processors.core.verdicts import canonical
 from headrace.producers.event import NewEvent
+from headrace.schemas.definition import CONTENT, PSEUDONYM
 from headrace.schemas.envelope import Envelope, normal_time, to_headers
 from headrace.schemas.refs import ActorRef, EntityRef, Token, account_key, parse_id
 from headrace.schemas.registry import Registry
 
-PSEUDONYM: Final = "headrace.pseudonym"
-CONTENT: Final = "headrace.content"
+_ADDRESS: Final = re.compile(r"[^\s@]@[^\s@]")
+_READ: Final = {"start": None, "end": None, "account": None}
 
 
 class Intake:
@@ -69,9 +76,8 @@ class Intake:
         if schema.role != "event":
             raise BadInputError(f"{new.type} is no event type; events: {', '.join(self._event_types())}")
         pseudonym = self.pseudonyms(tenant, account)
-        body = pseudonymised(schema.source, new.body, pseudonym)
-        if new.content is not None:
-            body["content"] = self._content(schema.source, new.content)
+        body = pseudonymised(schema.shape, new.body, pseudonym, lambda _, text: _hidden(text, pseudonym))
+        self._put_content(schema.shape, body, new)
         envelope = Envelope(
             parse_id(new.id, "event id"),
             source,
@@ -116,9 +122,10 @@ class Intake:
         packed: list[dict[str, Any]] = []
         for read in reads:
             basis: Token = read["basis"]
-            packed.append({**read, "basis": basis.pack()})
-        encoded = self._registry.encode(proposal_type, pseudonymised(schema.source, data, pseudonym))
-        hashed = canonical(
+            packed.append({**_READ, **read, "basis": basis.pack()})
+        encoded = self._registry.encode(proposal_type, pseudonymised(schema.shape, data, pseudonym, _without_address))
+        concern_keys = concerns(said_concerns, pseudonym)
+        hashed = _json(
             {
                 "subject": ref.subject,
                 "type": proposal_type,
@@ -126,7 +133,7 @@ class Intake:
                 "reads": [{**read, "basis": read["basis"].hex()} for read in packed],
                 "expires_at": expires_at,
                 "content": content,
-                "concerns": sorted(said_concerns),
+                "concerns": concern_keys,
             }
         )
         body = {
@@ -135,7 +142,7 @@ class Intake:
             "expires_at": expires_at,
             "data": encoded,
             "payload_hash": self._keys.payload_hash(ref.tenant, ref.account, hashed),
-            "content": canonical(content) if content is not None else None,
+            "content": _json(content) if content is not None else None,
         }
         envelope = Envelope(
             parse_id(proposal_id, "proposal id"),
@@ -144,18 +151,25 @@ class Intake:
             actor,
             ref.kind,
             parse_id(ref.id, "entity id"),
-            concerns(said_concerns, pseudonym),
+            concern_keys,
             observed_at=observed_at,
             correlation=correlation,
             traceparent=traceparent,
         )
         return self.record(ref.tenant, ref.account, envelope, body)
 
-    def _content(self, schema: Mapping[str, Any], content: Mapping[str, Any]) -> bytes:
-        for field in schema["fields"]:
-            if CONTENT in field:
-                return self._registry.encode(self._registry.by_name[field[CONTENT]].type, content)
-        raise BadInputError(f"{schema['headrace.type']} carries no content")
+    def _put_content(self, shape: Mapping[str, Any], body: dict[str, Any], new: NewEvent) -> None:
+        name = next((field[CONTENT] for field in shape["fields"] if CONTENT in field), None)
+        if name is None and new.content is not None:
+            raise BadInputError(f"{new.type} carries no content; leave it out")
+        if name is None:
+            return
+        if "content" in body or "content_key" in body:
+            raise BadInputError(
+                f"{new.type}: content and content_key are no fields of the body; give content beside it"
+            )
+        if new.content is not None:
+            body["content"] = self._registry.encode(self._registry.by_name[name].type, new.content)
 
     def _event_types(self) -> list[str]:
         return [version.type for version in self._registry.newest.values() if version.role == "event"]
@@ -179,26 +193,38 @@ def concerns(said: Sequence[str], pseudonym: Callable[[str], str]) -> tuple[str,
 
 
 def pseudonymised(
-    schema: Mapping[str, Any], body: Mapping[str, Any], pseudonym: Callable[[str], str]
+    shape: Mapping[str, Any],
+    body: Mapping[str, Any],
+    pseudonym: Callable[[str], str],
+    unmarked: Callable[[str, str], str],
+    path: str = "",
 ) -> dict[str, Any]:
-    """``body`` with every value that the schema marks as identifying replaced by its pseudonym."""
-    replaced = dict(body)
-    for field in schema["fields"]:
-        name = field["name"]
-        if name in replaced:
-            replaced[name] = _replaced(field["type"], replaced[name], pseudonym, marked=bool(field.get(PSEUDONYM)))
-    return replaced
+    """``body`` with every text that the schema marks as identifying replaced by its pseudonym, and every other text by
+    ``unmarked(path, text)``. ``shape`` is as :func:`headrace.schemas.definition.spelt_out` gives it."""
 
+    def replaced(type_: Any, value: Any, path: str, *, marked: bool) -> Any:
+        if isinstance(value, str):
+            return pseudonym(value) if marked else unmarked(path, value)
+        if isinstance(value, (list, tuple)):
+            items = (_inner(type_, "array") or {}).get("items")
+            return [replaced(items, item, f"{path}[{at}]", marked=marked) for at, item in enumerate(value)]
+        if isinstance(value, Mapping):
+            record = _inner(type_, "record")
+            if record is not None:
+                return pseudonymised(record, value, pseudonym, unmarked, f"{path}.")
+            values = (_inner(type_, "map") or {}).get("values")
+            return {
+                unmarked(path, str(key)): replaced(values, one, f"{path}[{key!r:.60}]", marked=marked)
+                for key, one in value.items()
+            }
+        return value
 
-def _replaced(type_: Any, value: Any, pseudonym: Callable[[str], str], *, marked: bool) -> Any:
-    if isinstance(value, str):
-        return pseudonym(value) if marked else value
-    if isinstance(value, (list, tuple)):
-        items = _inner(type_, "array")
-        item_type = items["items"] if items is not None else None
-        return [_replaced(item_type, item, pseudonym, marked=marked) for item in value]
-    record = _inner(type_, "record")
-    return pseudonymised(record, value, pseudonym) if record is not None and isinstance(value, Mapping) else value
+    fields = {field["name"]: field for field in shape["fields"]}
+    found: dict[str, Any] = {}
+    for name, value in body.items():
+        field = fields.get(name, {})
+        found[name] = replaced(field.get("type"), value, f"{path}{name}", marked=PSEUDONYM in field)
+    return found
 
 
 def _inner(type_: Any, wanted: str) -> Mapping[str, Any] | None:
@@ -206,3 +232,21 @@ def _inner(type_: Any, wanted: str) -> Mapping[str, Any] | None:
         if isinstance(option, Mapping) and option.get("type") == wanted:
             return option
     return None
+
+
+def _hidden(text: str, pseudonym: Callable[[str], str]) -> str:
+    return pseudonym(text) if _ADDRESS.search(text) else text
+
+
+def _without_address(path: str, text: str) -> str:
+    if _ADDRESS.search(text):
+        raise BadInputError(f"{path} holds an address, which may not stand on the log; say it in content")
+    return text
+
+
+def _json(value: object) -> bytes:
+    try:
+        json.dumps(value, allow_nan=False)
+        return canonical(value)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadInputError(f"the proposal is no JSON ({error!s:.100}); send plain JSON values") from error

@@ -20,7 +20,7 @@ from headrace.schemas.refs import ActorRef
 
 TOLERANCE_SECONDS: Final = 300
 """How far the signed time may be from ours, either way; the reference implementations' five minutes."""
-SECRET_PREFIX: Final = "whsec_"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - of secrets, none itself
 SECRET_BYTES: Final = range(24, 65)
 """How long a secret may be (specification, "Signature scheme")."""
 ID_HEADER: Final = "webhook-id"

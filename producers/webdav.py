@@ -236,8 +236,9 @@ class CalendarCollection:
             try:
                 response = self._client.request(url, method, text, headers)
             except error.AuthorizationError as refusal:
-                # RFC 6578 and RFC 3253 answer 403 for a stale token and for a report the server does not have, too.
-                if refusal.status == 403 and method == "REPORT":
+                # Of a REPORT it may mean a stale token (RFC 6578 §3.2) or a report that the server does not have
+                # (RFC 3253 §3.1.5); of a GET, one member that only others may read.
+                if refusal.status == 403 and method != "PROPFIND":
                     return _Reply(403, None)
                 raise
             except SyntaxError:

@@ -38,7 +38,8 @@ class Reader(Protocol):
         ...
 
     def values(self, sql: str, parameters: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
-        """The same rows one after another, as tuples: for results that need not fit into memory.
+        """The same rows one after another, as tuples: for results that need not fit into memory. Text whose bytes are
+        damaged comes with backslash escapes for them, so that its row can be named.
 
         :raises HaltError: what is stored cannot be read: the tables are damaged.
         """
@@ -59,7 +60,8 @@ class Tables(Protocol):
     def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
         """Write everything the fold of ``batch`` changed, and the next offset, in one transaction.
 
-        :raises FencedError: the partition is not where ``memory`` began: another owner moved it on. Nothing was written.
+        :raises FencedError: the partition is not where ``memory`` began: another owner moved it on. Nothing was
+            written.
         :raises HaltError: the tables refuse what was folded, or are damaged. Nothing was written.
         :raises UnavailableError: the tables cannot be written now. Nothing was, unless only the answer got lost:
             :meth:`resume` tells.

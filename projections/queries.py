@@ -116,7 +116,14 @@ def latest_account_events(
         f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND offset < :before"
         f"{_about(kind, entity)} ORDER BY offset DESC LIMIT :limit"
     )
-    parameters = {"tenant": tenant, "account": account, "before": before, "limit": limit, "kind": kind, "entity": entity}
+    parameters = {
+        "tenant": tenant,
+        "account": account,
+        "before": before,
+        "limit": limit,
+        "kind": kind,
+        "entity": entity,
+    }
     return reader.rows(sql, parameters)
 
 
@@ -133,9 +140,30 @@ def effective_events(reader: Reader, ref: EntityRef, until: int) -> list[dict[st
     return reader.rows(sql, {**ref._asdict(), "until": until})
 
 
-def quarantine(
-    reader: Reader, tenant: str | None, after: tuple[int, int], limit: int
-) -> list[dict[str, Any]]:
+def attempts(reader: Reader, ref: EntityRef, proposal_id: str, after: int, until: int) -> list[dict[str, Any]]:
+    """What deliveries did to a proposal's intent without being effective (an attempt granted, an outcome unknown), in
+    log order with ``after < offset <= until``."""
+    sql = (
+        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND offset > :after"
+        " AND offset <= :until AND proposal = :proposal AND effect IS NULL AND disposition IN ('granted', 'unknown')"
+        " ORDER BY offset"
+    )
+    here = {"tenant": ref.tenant, "account": ref.account, "proposal": proposal_id, "after": after, "until": until}
+    return reader.rows(sql, here)
+
+
+def last_claim_record(reader: Reader, ref: EntityRef, until: int) -> dict[str, Any] | None:
+    """The last ``claim.taken`` or ``claim.released`` that counted on an entity with ``offset <= until``."""
+    sql = (
+        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND kind = :kind"
+        " AND entity = :id AND offset <= :until AND disposition = 'noted'"
+        " AND type IN ('claim.taken', 'claim.released') ORDER BY offset DESC LIMIT 1"
+    )
+    found = reader.rows(sql, {**ref._asdict(), "until": until})
+    return found[0] if found else None
+
+
+def quarantine(reader: Reader, tenant: str | None, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
     """Records set aside, by partition and offset: a tenant's, or with ``None`` everybody's, unreadable keys included."""
     sql = (
         "SELECT q.partition, q.offset, q.reason, q.appended_at, LENGTH(q.value) AS bytes, e.tenant, e.account"
@@ -156,9 +184,7 @@ def entity(reader: Reader, kind: Kind, ref: EntityRef) -> EntityRow | None:
     return entity_row(ref, found[0]) if found else None
 
 
-def entities(
-    reader: Reader, kind: Kind, tenant: str, account: str, after: str, limit: int
-) -> list[EntityRow]:
+def entities(reader: Reader, kind: Kind, tenant: str, account: str, after: str, limit: int) -> list[EntityRow]:
     """Entities of a kind with ``id > after``, by id."""
     sql = (
         f"SELECT * FROM {kind.table} WHERE tenant = :tenant AND account = :account AND id > :after"
@@ -198,7 +224,7 @@ def touching(
     sql = (
         "SELECT DISTINCT kind, entity FROM touches"
         " WHERE tenant = :tenant AND account = :account AND container = :container AND container_id = :id"
-        " AND (:start IS NULL OR ends_at IS NULL OR ends_at >= :start)"
+        " AND (:start IS NULL OR ends_at IS NULL OR ends_at >= :start OR starts_at >= :start)"
         " AND (:end IS NULL OR starts_at IS NULL OR starts_at < :end)"
         " AND (kind > :kind OR (kind = :kind AND entity > :entity)) ORDER BY kind, entity LIMIT :limit"
     )

@@ -97,6 +97,7 @@ PROPOSAL_COLUMNS: Final = (
     "log_time",
     "accepted_at",
     "outcome",
+    "waived_to",
 )
 VERDICT_COLUMNS: Final = ("partition", "offset", "tenant", "account", "proposal", "verdict", "log_time", "text")
 SOURCE_COLUMNS: Final = (
@@ -185,7 +186,7 @@ def event_values(partition: int, mark: Mark, note: str | None) -> Values:
         envelope.causation,
         envelope.correlation,
         envelope.sync,
-        entry.identity if uses_identity and entry.account and entry.proposal is None else None,
+        entry.identity if uses_identity and entry.proposal is None else None,
         entry.body_hash,
         entry.chain,
     )
@@ -276,6 +277,7 @@ def proposal_values(partition: int, row: ProposalRow) -> Values:
         row.log_time,
         row.accepted_at,
         row.outcome,
+        row.waived_to,
     )
 
 
@@ -307,6 +309,7 @@ def proposal_row(row: dict[str, Any]) -> ProposalRow:
         row["log_time"],
         row["accepted_at"],
         row["outcome"],
+        row["waived_to"],
     )
 
 

@@ -22,6 +22,7 @@ from headrace.log.port import Stored
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Memory, PartitionRow
 from headrace.processors.core.model import ClaimRow, Known, Poison
+from headrace.processors.core.verdicts import canonical
 from headrace.projections import rows
 from headrace.projections.kind_tables import column_names, entity_row, intents_text, sqlite_ddl, typed_values
 from headrace.projections.port import Reader, Wants
@@ -299,7 +300,7 @@ class SqliteTables:
     def _write_entities(self, memory: Memory) -> None:
         by_kind: dict[str, list[tuple[Any, ...]]] = {}
         for ref, row in memory.changed_entities.items():
-            state = rows.canonical(row.state).decode() if row.state is not None else None
+            state = canonical(row.state).decode() if row.state is not None else None
             by_kind.setdefault(ref.kind, []).append(
                 (
                     ref.tenant,

@@ -1,7 +1,8 @@
 """One SQLite connection to the tables' file, and what SQLite's errors mean for whoever asked."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Final
 
 import apsw
@@ -38,7 +39,17 @@ class Connection:
     def values(self, sql: str, parameters: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         """See :class:`headrace.projections.port.Reader`."""
         with translated(self.path, "read"):
-            yield from self.sqlite.execute(sql, parameters)
+            seen = 0
+            try:
+                for row in self.sqlite.execute(sql, parameters):
+                    yield row
+                    seen += 1
+            except UnicodeDecodeError:
+                columns = [column[0] for column in self.sqlite.execute(sql, parameters).get_description()]
+                damaged = self.sqlite.execute(_with_text_as_bytes(sql, columns), parameters)
+                for row in islice(damaged, seen, None):
+                    pairs = zip(row[::2], row[1::2], strict=True)
+                    yield tuple(_text(value) if kind == "text" else value for value, kind in pairs)
 
     def rollback(self) -> None:
         """End the transaction at hand, if SQLite has not ended it already."""
@@ -70,3 +81,16 @@ def _meaning(error: Exception, path: str, doing: str) -> HeadraceError:
     if isinstance(error, apsw.FullError):
         return UnavailableError(f"the disk of {path} is full; nothing was written, free some space and it goes on")
     return UnavailableError(f"the tables in {path} cannot be {doing} now ({error}); mend that, and it goes on")
+
+
+def _with_text_as_bytes(sql: str, columns: Sequence[str]) -> str:
+    """The query with its texts as bytes, each column followed by its type: for rows that are not valid UTF-8."""
+    pairs = (
+        f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) ELSE {name} END, typeof({name})" for name in columns
+    )
+    return f"SELECT {', '.join(pairs)} FROM ({sql})"  # noqa: S608 - a query of ours around a query of ours
+
+
+def _text(value: Any) -> str:
+    text: str = value.decode(errors="backslashreplace")
+    return text

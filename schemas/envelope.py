@@ -1,13 +1,16 @@
 """The envelope: who did what to which entity, as CloudEvents 1.0 attributes in Kafka binary mode (``ce_…`` headers).
 
-Source: CloudEvents specification 1.0.2 and its Kafka protocol binding, §3.2. Extensions of our own: ``actor`` (``kind/id``),
-``concerns`` (comma-separated keys), ``causation``, ``correlation``, ``sync`` (the sync start that a source's record
-belongs to), ``observedat``; and ``traceparent`` of the distributed tracing extension.
+Source: CloudEvents specification 1.0.2 and its Kafka protocol binding, §3.2. Extensions of our own: ``actor``
+(``kind/id``), ``concerns`` (comma-separated keys), ``causation``, ``correlation``, ``sync`` (the sync start that a
+source's record belongs to), ``observedat``; and ``traceparent`` of the distributed tracing extension.
+
+Headers of other names are not looked at. Reading runs once for every record of the log: what repeats is remembered.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from headrace.errors import BadInputError, UndecodableError
@@ -18,7 +21,15 @@ CONTENT_TYPE: Final = b"application/avro"
 SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9._~:/+=-]{1,200}\Z")
 """A source is a name without spaces and never an address."""
 _TRACE_PARENT: Final = re.compile(r"[0-9a-f-]{1,64}\Z")
+# Python's own parser is no measure: week dates and, in newer releases, 24:00 would pass it
+_NORMAL_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d\.\d{3}Z\Z", re.ASCII)
 _MAX_CONCERNS: Final = 64
+_REMEMBERED: Final = 4096
+_TIME: Final = re.compile(
+    r"(?!0000)[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8]|(29|3[01]))"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z\Z"
+)
+"""Group 1: a day that not every month has."""
 
 
 class Envelope(NamedTuple):
@@ -52,72 +63,167 @@ _OPTIONAL: Final = (
 
 
 def to_headers(envelope: Envelope) -> tuple[tuple[str, bytes], ...]:
-    """The envelope as record headers, in one fixed order.
+    """The envelope as record headers, in one fixed order; :func:`from_headers` gives exactly it back.
 
     :raises BadInputError: an attribute may not stand on the log; the message names it.
     """
     try:
-        _check(envelope)
-    except UndecodableError as error:
+        headers = tuple(_headers(envelope))
+        read_back = from_headers(headers)
+    except (UndecodableError, UnicodeEncodeError) as error:
         raise BadInputError(str(error)) from error
-    headers = [
-        ("ce_specversion", SPEC_VERSION),
-        ("ce_id", envelope.id.encode()),
-        ("ce_source", envelope.source.encode()),
-        ("ce_type", envelope.type.encode()),
-        ("ce_actor", f"{envelope.actor.kind}/{envelope.actor.id}".encode()),
-        ("content-type", CONTENT_TYPE),
-    ]
+    for attribute, said, read in zip(Envelope._fields, envelope, read_back, strict=True):
+        if said != read:
+            raise BadInputError(f"{attribute} {said!r:.80} may not stand on the log: it would be read as {read!r:.80}")
+    return headers
+
+
+def _headers(envelope: Envelope) -> Iterator[tuple[str, bytes]]:
+    yield "ce_specversion", SPEC_VERSION
+    yield "ce_id", envelope.id.encode()
+    yield "ce_source", envelope.source.encode()
+    yield "ce_type", envelope.type.encode()
+    yield "ce_actor", f"{envelope.actor.kind}/{envelope.actor.id}".encode()
+    yield "content-type", CONTENT_TYPE
     if envelope.kind:
-        headers.append(("ce_subject", f"{envelope.kind}/{envelope.entity}".encode()))
+        yield "ce_subject", f"{envelope.kind}/{envelope.entity}".encode()
     if envelope.concerns:
-        headers.append(("ce_concerns", ",".join(envelope.concerns).encode()))
+        yield "ce_concerns", ",".join(envelope.concerns).encode()
     for header, attribute in _OPTIONAL:
-        value = getattr(envelope, attribute)
+        value: str | None = getattr(envelope, attribute)
         if value is not None:
-            headers.append((header, value.encode()))
-    return tuple(headers)
+            yield header, value.encode()
 
 
-def from_headers(headers: Mapping[str, bytes]) -> Envelope:
-    """The envelope in a record's headers.
+def from_headers(headers: tuple[tuple[str, bytes], ...] | Mapping[str, bytes]) -> Envelope:
+    """The envelope in a record's headers. Given as a mapping, nobody can tell whether one was there twice.
 
-    :raises UndecodableError: an attribute is missing or not of its form.
+    :raises UndecodableError: an attribute is missing, not of its form, or there twice.
     """
+    found = dict(headers)
+    if len(found) != len(headers):
+        _refuse_repeated(headers)
+    get = found.get
     try:
-        text = {name: value.decode() for name, value in headers.items()}
-        actor_kind, _, actor_id = text["ce_actor"].partition("/")
-        kind, _, entity = text.get("ce_subject", "").partition("/")
-        concerns = text.get("ce_concerns")
-        if text["ce_specversion"] != "1.0":
-            raise UndecodableError(f"CloudEvents {text['ce_specversion'][:20]!r} is not spoken here, only 1.0")
-        envelope = Envelope(
-            text["ce_id"],
-            text["ce_source"],
-            text["ce_type"],
-            ActorRef(actor_kind, actor_id),
+        if found["ce_specversion"] != SPEC_VERSION:
+            raise UndecodableError(f"CloudEvents {found['ce_specversion'][:20]!r} is not spoken here, only 1.0")
+        subject = get("ce_subject")
+        kind, entity = ("", "") if subject is None else _subject(subject)
+        return Envelope(
+            _id("ce_id", found["ce_id"]),
+            _source(found["ce_source"]),
+            _type(found["ce_type"]),
+            _actor(found["ce_actor"]),
             kind,
             entity,
-            tuple(concerns.split(",")) if concerns else (),
-            text.get("ce_time"),
-            text.get("ce_observedat"),
-            text.get("ce_causation"),
-            text.get("ce_correlation"),
-            text.get("ce_sync"),
-            text.get("ce_traceparent"),
+            _concerns(get("ce_concerns")),
+            _time(get("ce_time")),
+            _time(get("ce_observedat")),
+            _optional_id("ce_causation", get("ce_causation")),
+            _optional_id("ce_correlation", get("ce_correlation")),
+            _optional_id("ce_sync", get("ce_sync")),
+            _trace_parent(get("ce_traceparent")),
         )
     except KeyError as error:
         raise UndecodableError(f"the header {error.args[0]} is missing") from error
     except UnicodeDecodeError as error:
         raise UndecodableError("a header is not UTF-8") from error
-    _check(envelope)
-    return envelope
+
+
+def _refuse_repeated(headers: tuple[tuple[str, bytes], ...] | Mapping[str, bytes]) -> None:
+    """Which of two values counts would depend on who reads, so neither does. Headers that are not ours may repeat."""
+    seen: set[str] = set()
+    for name, _ in () if isinstance(headers, Mapping) else headers:
+        if name in seen and name.startswith("ce_"):
+            raise UndecodableError(f"the header {name[:60]} is there twice")
+        seen.add(name)
+
+
+def _id(header: str, raw: bytes) -> str:
+    text = raw.decode()
+    if not OPAQUE_ID.match(text):
+        raise UndecodableError(f"{header} {text[:60]!r} is not an opaque id")
+    return text
+
+
+def _optional_id(header: str, raw: bytes | None) -> str | None:
+    return None if raw is None else _id(header, raw)
+
+
+@lru_cache(_REMEMBERED)
+def _source(raw: bytes) -> str:
+    text = raw.decode()
+    if not SOURCE_NAME.match(text):
+        raise UndecodableError(
+            f"ce_source {text[:60]!r} is no name of a source: 1 to 200 of A-Z a-z 0-9 . _ ~ : / + = -"
+        )
+    return text
+
+
+@lru_cache(_REMEMBERED)
+def _type(raw: bytes) -> str:
+    text = raw.decode()
+    if not KIND_NAME.match(text):
+        raise UndecodableError(f"ce_type {text[:60]!r} is no type name")
+    return text
+
+
+@lru_cache(_REMEMBERED)
+def _actor(raw: bytes) -> ActorRef:
+    kind, _, actor_id = raw.decode().partition("/")
+    if kind not in ACTOR_KINDS or not OPAQUE_ID.match(actor_id):
+        raise UndecodableError("ce_actor must be user/…, agent/… or system/… with an opaque id")
+    return ActorRef(kind, actor_id)
+
+
+@lru_cache(_REMEMBERED)
+def _subject(raw: bytes) -> tuple[str, str]:
+    kind, _, entity = raw.decode().partition("/")
+    if not KIND_NAME.match(kind) or not OPAQUE_ID.match(entity):
+        raise UndecodableError("ce_subject must be kind/id with an opaque id")
+    return kind, entity
+
+
+def _concerns(raw: bytes | None) -> tuple[str, ...]:
+    if raw is None:
+        return ()
+    keys = tuple(raw.decode().split(","))
+    if len(keys) > _MAX_CONCERNS or not all(map(OPAQUE_ID.match, keys)):
+        raise UndecodableError("ce_concerns must be at most 64 opaque keys")
+    return keys
+
+
+def _time(raw: bytes | None) -> str | None:
+    if raw is None:
+        return None
+    text = raw.decode()
+    form = _TIME.match(text)
+    if form is None or (form[1] and not _is_day(text[:10])):
+        raise UndecodableError(f"{text[:60]!r} is no UTC time of the form 2026-11-21T17:15:00.000Z")
+    return text
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _trace_parent(raw: bytes | None) -> str | None:
+    if raw is None:
+        return None
+    text = raw.decode()
+    if not _TRACE_PARENT.match(text):
+        raise UndecodableError("ce_traceparent is no W3C traceparent")
+    return text
 
 
 def rfc3339(epoch_ms: int) -> str:
     """Epoch milliseconds as RFC 3339 in UTC, for example ``2026-11-21T17:15:00.000Z``."""
     seconds, milliseconds = divmod(epoch_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return _text(datetime.fromtimestamp(seconds, UTC).replace(microsecond=milliseconds * 1000))
 
 
 def normal_time(text: str) -> str:
@@ -129,46 +235,11 @@ def normal_time(text: str) -> str:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             raise ValueError("no offset from UTC")  # noqa: TRY301
-        return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+        return _text(moment.astimezone(UTC))
     except (ValueError, OverflowError) as error:
         raise BadInputError(f"{text[:60]!r} is no time ({error}); write it as 2026-11-21T17:15:00.000Z") from error
 
 
-def _check(envelope: Envelope) -> None:
-    for wrong in _faults(envelope):
-        raise UndecodableError(wrong)
-
-
-def _faults(envelope: Envelope) -> Iterator[str]:
-    if not OPAQUE_ID.match(envelope.id):
-        yield f"ce_id {envelope.id[:60]!r} is not an opaque id"
-    if not SOURCE_NAME.match(envelope.source):
-        yield f"ce_source {envelope.source[:60]!r} is no name of a source: 1 to 200 of A-Z a-z 0-9 . _ ~ : / + = -"
-    if not KIND_NAME.match(envelope.type):
-        yield f"ce_type {envelope.type[:60]!r} is no type name"
-    if envelope.actor.kind not in ACTOR_KINDS or not OPAQUE_ID.match(envelope.actor.id):
-        yield "ce_actor must be user/…, agent/… or system/… with an opaque id"
-    if envelope.kind and not (KIND_NAME.match(envelope.kind) and OPAQUE_ID.match(envelope.entity)):
-        yield "ce_subject must be kind/id with an opaque id"
-    if envelope.entity and not envelope.kind:
-        yield "ce_subject must be kind/id"
-    if len(envelope.concerns) > _MAX_CONCERNS or not all(map(OPAQUE_ID.match, envelope.concerns)):
-        yield "ce_concerns must be at most 64 opaque keys"
-    for time in (envelope.occurred_at, envelope.observed_at):
-        if time is not None and not _is_normal(time):
-            yield f"{time[:60]!r} is no UTC time of the form 2026-11-21T17:15:00.000Z"
-    for text in (envelope.causation, envelope.correlation, envelope.sync):
-        if text is not None and not OPAQUE_ID.match(text):
-            yield "ce_causation, ce_correlation and ce_sync must be opaque ids"
-    if envelope.traceparent is not None and not _TRACE_PARENT.match(envelope.traceparent):
-        yield "ce_traceparent is no W3C traceparent"
-
-
-def _is_normal(text: str) -> bool:
-    if len(text) != len("2026-11-21T17:15:00.000Z") or text[-1] != "Z":
-        return False
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return text[10] == "T" and text[19] == "."
+def _text(moment: datetime) -> str:
+    """Not by ``strftime``, which writes the year 999 with three digits."""
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

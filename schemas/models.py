@@ -57,6 +57,19 @@ Milliseconds = Annotated[
 """Epoch milliseconds UTC; RFC 3339 text is taken too."""
 
 
+def _from_query(value: Any) -> Any:
+    digits = isinstance(value, str) and value.removeprefix("-").isdecimal() and value.isascii() and len(value) < 20
+    return int(value) if digits else milliseconds(value)
+
+
+QueryMilliseconds = Annotated[
+    int,
+    Field(ge=-_INT64, le=_INT64),
+    BeforeValidator(_from_query, json_schema_input_type=Bounded | DateTime),
+]
+""":data:`Milliseconds` in a query, where everything is text."""
+
+
 class Door(BaseModel):
     """Nothing passes that is not named."""
 
@@ -144,7 +157,7 @@ class Verdict(BaseModel):
     verdict: VerdictName
     finding: dict[str, JsonValue] = Field(description="why: the event that overtook it, the rule, the holder, …")
     offset: int = Field(description="of the record that brought this verdict about")
-    log_time: int = Field(description="there")
+    time: int = Field(description="log time there")
     token: str = Field(description="of that position; once accepted, the entity's head")
     submitted_at: int = Field(description="offset of the proposal itself")
     waits: bool = Field(description="whether it waits for an answer")
@@ -158,7 +171,7 @@ class JudgedBefore(BaseModel):
     verdict: VerdictName
     finding: dict[str, JsonValue]
     offset: int
-    log_time: int
+    time: int = Field(description="log time")
     token: str
 
 
@@ -234,7 +247,5 @@ class CalendarEventState(Door):
     ends_at: int | None
 
 
-StateModel = Annotated[
-    ThreadState | CalendarEventState | dict[str, JsonValue], Field(union_mode="left_to_right")
-]
+StateModel = Annotated[ThreadState | CalendarEventState | dict[str, JsonValue], Field(union_mode="left_to_right")]
 """Typed for the built-in kinds; any other kind's state is an object of its own."""

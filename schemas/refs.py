@@ -11,10 +11,12 @@ from typing import Final, NamedTuple
 from headrace.errors import BadInputError, UndecodableError
 
 OPAQUE_ID: Final = re.compile(r"[A-Za-z0-9._~:+=-]{1,200}\Z")
-KIND_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z")
+KIND_NAME: Final = re.compile(r"(?=.{1,100}\Z)[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z")
 ACTOR_KINDS: Final = frozenset({"user", "agent", "system"})
 _TOKEN: Final = struct.Struct(">B16sIQ8s")
 _TOKEN_VERSION: Final = 1
+_MAX_OFFSET: Final = (1 << 63) - 1
+"""What a log or a table can count to. A forged token with more must not get as far as a query."""
 
 
 class EntityRef(NamedTuple):
@@ -36,6 +38,11 @@ class ActorRef(NamedTuple):
 
     kind: str
     id: str
+
+    @property
+    def name(self) -> str:
+        """``kind/id``: an agent and a user of the same id are two."""
+        return f"{self.kind}/{self.id}"
 
 
 class Position(NamedTuple):
@@ -103,7 +110,9 @@ class Token(NamedTuple):
         if len(raw) != _TOKEN.size:
             return None
         version, log_id, partition, offset, check = _TOKEN.unpack(raw)
-        return cls(log_id, partition, offset, check) if version == _TOKEN_VERSION else None
+        if version != _TOKEN_VERSION or offset > _MAX_OFFSET:
+            return None
+        return cls(log_id, partition, offset, check)
 
     @classmethod
     def parse(cls, text: str) -> "Token":

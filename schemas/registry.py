@@ -4,14 +4,19 @@ Bodies travel in Avro single-object encoding (Avro 1.12 specification, "Single-o
 CRC-64-AVRO fingerprint of the writer's schema in little-endian order, the binary datum. A record therefore names the
 exact version that wrote it, and a reader that lacks that version knows it.
 
+A datum has one encoding here, the plain one (shortest numbers, arrays and maps in one block without its size); any
+other is refused, so that what a record says never depends on how lenient the reader is.
+
 Three properties of our own in the ``.avsc`` files: ``headrace.type`` (the CloudEvents type the record is the body
 of), ``headrace.role`` (``event``, ``proposal``, ``content`` or ``record``) and ``headrace.version``. Fields may carry
 ``headrace.pseudonym`` (the intake replaces values by pseudonyms) and ``headrace.content`` (bytes that hold another
-record with personal data).
+record with personal data). What else is asked of a schema: :mod:`headrace.schemas.definition`.
 """
 
+import copy
 import io
 import json
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
@@ -19,17 +24,23 @@ from importlib.resources.abc import Traversable
 from typing import Any, Final, NamedTuple
 
 import fastavro
-from fastavro.schema import fingerprint, to_parsing_canonical_form
+from fastavro.schema import SchemaParseException, fingerprint, to_parsing_canonical_form
 
 from headrace.errors import BadInputError, HaltError, SchemaMissingError, UndecodableError
+from headrace.schemas.datum import misfit
+from headrace.schemas.definition import CONTENT, spelt_out
+from headrace.schemas.evolution import breaks
 
 MARKER: Final = b"\xc3\x01"
 HEAD: Final = 10
 """Bytes before the datum: marker and fingerprint."""
+_NO_DATUM: Final = (ValueError, TypeError, EOFError, IndexError, OverflowError, struct.error)
+"""What fastavro raises on bytes that are none."""
 
 
 class SchemaVersion(NamedTuple):
-    """One ``.avsc`` file. ``fingerprint`` is the 8 bytes as they stand in encoded data."""
+    """One ``.avsc`` file. ``fingerprint`` is the 8 bytes as they stand in encoded data; ``shape`` is the file as
+    :func:`headrace.schemas.definition.spelt_out` gives it. ``has_int``: numbers of 32 bits must be looked at."""
 
     type: str
     role: str
@@ -38,6 +49,8 @@ class SchemaVersion(NamedTuple):
     fingerprint: bytes
     source: Mapping[str, Any]
     parsed: Any
+    shape: Mapping[str, Any]
+    has_int: bool
 
 
 class Decoded(NamedTuple):
@@ -51,43 +64,58 @@ class Decoded(NamedTuple):
 def parse_version(source: Mapping[str, Any]) -> SchemaVersion:
     """The schema version in a parsed ``.avsc`` file.
 
-    :raises HaltError: one of headrace's own properties is missing, or Avro refuses it: mend the file.
+    :raises HaltError: it says what headrace does not take, or Avro refuses it: mend the file.
     """
+    shape = spelt_out(source)
+    kind, role, version = source["headrace.type"], source["headrace.role"], source["headrace.version"]
     try:
         parsed = fastavro.parse_schema(json.loads(json.dumps(source)))
-        crc = fingerprint(to_parsing_canonical_form(parsed), "CRC-64-AVRO")
-        name = f"{source['namespace']}.{source['name']}"
-        kind, role, version = source["headrace.type"], source["headrace.role"], source["headrace.version"]
-    except (KeyError, ValueError, TypeError, fastavro.schema.SchemaParseException) as error:
-        raise HaltError(f"schema {source.get('name', '?')!r} cannot be used: {error!r}; mend the .avsc file") from error
-    return SchemaVersion(kind, role, version, name, bytes.fromhex(crc), source, parsed)
+        canonical = to_parsing_canonical_form(parsed)
+    except (KeyError, ValueError, TypeError, AttributeError, SchemaParseException) as error:
+        raise HaltError(f"schema {kind} cannot be used: {error!r}; mend the .avsc file") from error
+    crc = bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
+    return SchemaVersion(kind, role, version, shape["name"], crc, source, parsed, shape, '"int"' in canonical)
+
+
+def read_files(directory: Traversable, below: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The ``.avsc`` files below a directory in the order of their names, each with its path there.
+
+    :raises HaltError: one is no JSON, or cannot be read.
+    """
+    for entry in sorted(directory.iterdir(), key=lambda found: found.name):
+        path = f"{below}{entry.name}"
+        if entry.is_dir():
+            yield from read_files(entry, f"{path}/")
+        elif entry.name.endswith(".avsc"):
+            try:
+                yield path, json.loads(entry.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError) as error:
+                raise HaltError(f"the schema file {path} cannot be read: {error}; mend it") from error
 
 
 def read_directory(directory: Traversable) -> Iterator[Mapping[str, Any]]:
-    """The ``.avsc`` files below a directory, in the order of their names."""
-    for entry in sorted(directory.iterdir(), key=lambda found: found.name):
-        if entry.is_dir():
-            yield from read_directory(entry)
-        elif entry.name.endswith(".avsc"):
-            yield json.loads(entry.read_text(encoding="utf-8"))
+    """The ``.avsc`` files below a directory, in the order of their names.
+
+    :raises HaltError: one is no JSON, or cannot be read.
+    """
+    return (source for _, source in read_files(directory))
 
 
 class Registry:
     """Schema versions by type, name and fingerprint; encodes with the newest, decodes any.
 
-    :raises HaltError: two files claim the same type and version.
+    :raises HaltError: a file is not sound by itself, or beside the others; the message names what to mend.
     """
 
     def __init__(self, sources: Iterable[Mapping[str, Any]]) -> None:
         self.versions: Final = tuple(parse_version(source) for source in sources)
-        self.by_fingerprint: Final = {version.fingerprint: version for version in self.versions}
+        for _, text in contradictions(self.versions):
+            raise HaltError(text)
         self.newest: Final[dict[str, SchemaVersion]] = {}
         for version in sorted(self.versions, key=lambda known: known.version):
-            earlier = self.newest.get(version.type)
-            if earlier is not None and earlier.version == version.version:
-                raise HaltError(f"two schemas claim {version.type} version {version.version}; give one another number")
             self.newest[version.type] = version
         self.by_name: Final = {version.name: version for version in self.newest.values()}
+        self.by_fingerprint: Final = {version.fingerprint: version for version in self.versions}
 
     def schema(self, record_type: str) -> SchemaVersion:
         """The newest version for a type.
@@ -100,25 +128,19 @@ class Registry:
         return found
 
     def encode(self, record_type: str, body: Mapping[str, Any]) -> bytes:
-        """``body`` in single-object encoding, by the newest version.
+        """``body`` in single-object encoding, by the newest version. Fields that have a default may be left out.
 
         :raises BadInputError: unknown type, or the body does not fit the schema; the message names the field.
         """
         version = self.schema(record_type)
-        known = {field["name"] for field in version.source["fields"]}
-        if not known.issuperset(body):
-            extra = ", ".join(sorted(set(body) - known))
-            raise BadInputError(f"{record_type}: no such field: {extra}; known: {', '.join(sorted(known))}")
-        buffer = io.BytesIO()
-        buffer.write(MARKER + version.fingerprint)
-        try:
-            fastavro.schemaless_writer(buffer, version.parsed, dict(body), strict_allow_default=True)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError) as error:
-            raise BadInputError(f"{record_type}: the body does not fit the schema: {error}") from error
-        return buffer.getvalue()
+        wrong = misfit(version.shape, body)
+        if wrong is not None:
+            raise BadInputError(f"{record_type} does not fit its schema: {wrong}")
+        return _written(version, body)
 
     def decode(self, value: bytes) -> Decoded:
-        """The datum in these bytes, every field of the newest version present.
+        """The datum in these bytes, every field of the newest version present. Takes time and memory in proportion to
+        ``len(value)``, whatever the bytes are.
 
         :raises UndecodableError: no single-object encoding, or the datum does not fit the schema it names.
         :raises SchemaMissingError: it names a schema version that is not here.
@@ -131,21 +153,85 @@ class Registry:
                 f"a record was written with schema {value[2:HEAD].hex()}, which is not here;"
                 " upgrade headrace or install the package of the entity kind that brings it"
             )
+        body = _read(writer, value)
         reader = self.newest[writer.type]
-        buffer = io.BytesIO(value)
-        buffer.seek(HEAD)
-        try:
-            if reader is writer:
-                body = fastavro.schemaless_reader(buffer, writer.parsed, None)
-            else:
-                body = fastavro.schemaless_reader(buffer, writer.parsed, reader.parsed)
-        except (ValueError, TypeError, EOFError, IndexError, OverflowError, StopIteration) as error:
-            raise UndecodableError(f"the body is no {writer.type} version {writer.version}: {error!r}") from error
-        if buffer.tell() != len(value):
-            raise UndecodableError(f"the body has bytes left over behind a {writer.type} version {writer.version}")
-        if not isinstance(body, dict):
-            raise UndecodableError(f"the body of {writer.type} is no record")
+        if reader is not writer:
+            resolved: Any = fastavro.schemaless_reader(io.BytesIO(value[HEAD:]), writer.parsed, reader.parsed)
+            body = copy.deepcopy(resolved)  # fastavro hands out the schema's own defaults
         return Decoded(writer.type, writer.role, body)
+
+
+def contradictions(versions: Iterable[SchemaVersion]) -> Iterator[tuple[SchemaVersion, str]]:
+    """Where schema versions, each sound by itself, do not go together: which one, and why in words."""
+    ordered = sorted(versions, key=lambda known: known.version)
+    types: dict[str, list[SchemaVersion]] = {}
+    names: dict[str, SchemaVersion] = {}
+    fingerprints: dict[bytes, SchemaVersion] = {}
+    for version in ordered:
+        types.setdefault(version.type, []).append(version)
+        other = names.setdefault(version.name, version)
+        if other.type != version.type:
+            yield version, f"{version.type} and {other.type} are both named {version.name}; rename one of the records"
+        same = fingerprints.setdefault(version.fingerprint, version)
+        if (same.type, same.version) != (version.type, version.version):
+            told = "cannot be told apart in encoded data (docs, defaults and marks do not count); drop one"
+            yield version, f"{version.type} {version.version} and {same.type} {same.version} {told}"
+    for one_type in types.values():
+        yield from _unordered(one_type)
+    for version in ordered:
+        for field in version.shape["fields"]:
+            content = names.get(field[CONTENT]) if CONTENT in field else None
+            if CONTENT in field and (content is None or content.role != "content"):
+                unknown = "which is no schema here with the role content; add it or mend the name"
+                yield version, f"{version.type}: {CONTENT} names {field[CONTENT]!r:.80}, {unknown}"
+
+
+def _unordered(versions: list[SchemaVersion]) -> Iterator[tuple[SchemaVersion, str]]:
+    """What is wrong with the versions of one type: without a gap, alike in what they are, each reads all before it."""
+    for number, version in enumerate(versions, 1):
+        called = f"{version.type} version {version.version}"
+        if version.version < number:
+            yield version, f"two schemas claim {called}; give one another number"
+            return
+        if version.version > number:
+            yield version, f"there is a {called} but no version {number}; put its file back, or number without a gap"
+            return
+        for earlier in versions[: number - 1]:
+            if (earlier.name, earlier.role) != (version.name, version.role):
+                yield version, f"{called} has another name or role than version {earlier.version}; give it the same"
+            for wrong in breaks(earlier.shape, version.shape):
+                yield version, f"{called} does not read version {earlier.version}: {wrong}"
+
+
+def _written(version: SchemaVersion, body: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    buffer.write(MARKER + version.fingerprint)
+    fastavro.schemaless_writer(buffer, version.parsed, body)
+    return buffer.getvalue()
+
+
+def _read(writer: SchemaVersion, value: bytes) -> dict[str, Any]:
+    """The datum behind the head, as its writer knew it.
+
+    :raises UndecodableError: it is none, or not in the plain encoding.
+    """
+    buffer = io.BytesIO(value)
+    buffer.seek(HEAD)
+    try:
+        body: Any = fastavro.schemaless_reader(buffer, writer.parsed, None)
+        plain = _written(writer, body) == value
+    except _NO_DATUM as error:
+        # a library's own words may change with its version, and what is said here stands in verdicts
+        raise UndecodableError(f"the body is no {writer.type} version {writer.version}") from error
+    if not plain:
+        raise UndecodableError(
+            f"the body of {writer.type} version {writer.version} is not in Avro's plain encoding, or goes on behind it"
+        )
+    wrong = misfit(writer.shape, body) if writer.has_int else None
+    if wrong is not None:
+        raise UndecodableError(f"the body is no {writer.type} version {writer.version}: {wrong}")
+    found: dict[str, Any] = body
+    return found
 
 
 @cache

@@ -1,7 +1,7 @@
 """Entities as people and programs read them, from a store's tables or from replayed ones."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -79,7 +79,7 @@ class EntityView:
 
 
 @contextmanager
-def folded_to(store: Store, place: Place | None) -> Iterator[Tables]:
+def folded_to(store: Store, place: Place | None) -> Generator[Tables, None, None]:
     """The store's tables; or, with a place, tables in memory that hold its partition as it was right after it."""
     if place is None:
         yield store.tables

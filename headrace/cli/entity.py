@@ -1,8 +1,6 @@
 """``headrace entity``: current state, and state as it was."""
 # ruff: noqa: PLC0415 - what a command needs is imported when it runs, so that --help need not wait for it
 
-from typing import Annotated
-
 import typer
 
 from headrace.cli import output
@@ -11,27 +9,24 @@ from headrace.cli.options import (
     ContentOption,
     EntityArgument,
     JsonOption,
+    KindOption,
     LimitOption,
-    Place,
     PlaceOption,
     StoreOption,
     TenantOption,
-    parse_place,
 )
 
 entity = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-
-KindOption = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind, as mail.thread.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to ``app``."""
     app.add_typer(entity, name="entity", help="Look at entities: their state, their head, what is under way.")
-    app.command("replay")(replay)
 
 
 @entity.command("ls")
 def list_(
+    *,
     store: StoreOption = None,
     tenant: TenantOption = None,
     account: AccountOption = None,
@@ -53,6 +48,7 @@ def list_(
 
 @entity.command("show")
 def show(
+    *,
     entity: EntityArgument,
     store: StoreOption = None,
     tenant: TenantOption = None,
@@ -68,32 +64,3 @@ def show(
     with reading(store) as opened, folded_to(opened, at) as tables:
         found = EntityView(opened, tables, content=content).one(entity, tenant, account)
     output.document(found) if as_json else print_one(found)
-
-
-def replay(
-    at: Annotated[
-        Place,
-        typer.Option("--at", parser=parse_place, metavar="POSITION", help="Up to and with PARTITION:OFFSET, or a token."),
-    ],
-    store: StoreOption = None,
-    tenant: TenantOption = None,
-    account: AccountOption = None,
-    kind: KindOption = None,
-    content: ContentOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Fold a partition again, aside, up to a position, and print its entities as they were then.
-
-    The store's tables are neither used nor changed: what is printed comes from the log alone.
-    """
-    from headrace.cli.entities import EntityView, folded_to, print_list
-    from headrace.cli.reading import reading
-
-    with reading(store) as opened, folded_to(opened, at) as tables:
-        found = EntityView(opened, tables, content=content).list(kind, tenant, account, None)
-    position = f"{at.position.partition}:{at.position.offset}"
-    if as_json:
-        output.document({"position": position, "entities": found})
-    else:
-        output.text(f"as folded up to {position}")
-        print_list(found)

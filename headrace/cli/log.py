@@ -46,6 +46,7 @@ def register(app: typer.Typer) -> None:
 
 @log.command("ls")
 def list_(
+    *,
     store: StoreOption = None,
     tenant: TenantOption = None,
     account: AccountOption = None,
@@ -84,6 +85,7 @@ def list_(
 
 @log.command("show")
 def show(
+    *,
     position: PlaceArgument,
     store: StoreOption = None,
     content: ContentOption = False,
@@ -116,6 +118,7 @@ def show(
 
 @log.command("tail")
 def tail(
+    *,
     store: StoreOption = None,
     tenant: TenantOption = None,
     account: AccountOption = None,
@@ -205,7 +208,9 @@ class _Filter:
         tenant, _, account = (stored.key or b"").decode(errors="replace").partition("/")
         if self._tenant not in (None, tenant) or self._account not in (None, account):
             return False
-        return self._type is None or _fits(self._type, dict(stored.headers).get("ce_type", b"").decode("utf-8", "replace"))
+        return self._type is None or _fits(
+            self._type, dict(stored.headers).get("ce_type", b"").decode("utf-8", "replace")
+        )
 
 
 def _fits(pattern: str, name: str) -> bool:

@@ -4,6 +4,7 @@
 imports what it needs when it runs.
 """
 
+import io
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli import audit, demo, dev, entity, exits, log, proposal, send, source, watch
+from headrace.cli import audit, demo, dev, entity, exits, key, log, proposal, propose, replay, send, source, watch
 from headrace.errors import HeadraceError
 
 app = typer.Typer(
@@ -51,7 +52,7 @@ def root(
         os.environ["HEADRACE_DEBUG"] = "1"
 
 
-for module in (demo, dev, send, log, entity, proposal, watch, audit, source):
+for module in (demo, dev, send, propose, watch, log, entity, proposal, audit, replay, source, key):
     module.register(app)
 
 
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. Never raises, and never shows a traceback unasked."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _invoke(given)
@@ -80,7 +81,7 @@ def _invoke(given: list[str]) -> int:
     except typer.Abort:
         return exits.INTERRUPTED
     except typer.TyperException as error:
-        return _usage(error, as_json=as_json)
+        return _usage(error, given, as_json=as_json)
     except HeadraceError as error:
         if os.environ.get("HEADRACE_DEBUG"):
             traceback.print_exc()
@@ -92,12 +93,24 @@ def _invoke(given: list[str]) -> int:
     return result if isinstance(result, int) else exits.OK
 
 
-def _usage(error: typer.TyperException, *, as_json: bool) -> int:
+def _command_in(given: Sequence[str]) -> str:
+    """The command that a command line begins with, as far as it names one."""
+    words, found = ["headrace"], typer.main.get_command(app)
+    for word in given:
+        inner = getattr(found, "commands", {}).get(word)
+        if inner is None:
+            break
+        words.append(word)
+        found = inner
+    return " ".join(words)
+
+
+def _usage(error: typer.TyperException, given: Sequence[str], *, as_json: bool) -> int:
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "headrace"
+    command = context.command_path if context is not None else _command_in(given)
     message = error.format_message().strip() or "nothing to do"
     if type(error).__name__ == "NoArgsIsHelpError":
-        sys.stdout.write(message + "\n")
+        sys.stderr.write(message + "\n")
         return exits.USAGE
     sentence = message[0].lower() + message[1:].rstrip(".")
     return _fail(f"{sentence}; see `{command} --help`", "UsageError", exits.USAGE, as_json=as_json)

@@ -27,7 +27,9 @@ def parse_place(text: str) -> Place:
     try:
         token = Token.parse(text)
     except BadInputError:
-        raise typer.BadParameter(f"{text[:60]!r} is no position: write PARTITION:OFFSET (as 17:42) or a token") from None
+        raise typer.BadParameter(
+            f"{text[:60]!r} is no position: write PARTITION:OFFSET (as 17:42) or a token"
+        ) from None
     return Place(Position(token.partition, token.offset), token)
 
 
@@ -66,12 +68,11 @@ TenantOption = Annotated[str | None, typer.Option("--tenant", metavar="TENANT", 
 AccountOption = Annotated[
     str | None, typer.Option("--account", metavar="ACCOUNT", help="Only this account (one mailbox or calendar owner).")
 ]
+KindOption = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only this kind, as mail.thread.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=100_000, metavar="N", help="At most this many.")]
 ContentOption = Annotated[
     bool,
-    typer.Option(
-        "--content", help="Show personal content (subjects, texts, names) in clear too.", show_default=False
-    ),
+    typer.Option("--content", help="Show personal content (subjects, texts, names) in clear too.", show_default=False),
 ]
 PlaceOption = Annotated[
     Place | None,
@@ -96,7 +97,14 @@ UrlOption = Annotated[
 ]
 ApiKeyOption = Annotated[
     str | None,
+    typer.Option("--api-key", envvar="HEADRACE_API_KEY", metavar="KEY", help="API key, where the server asks for one."),
+]
+ConcernsOption = Annotated[
+    list[str] | None,
     typer.Option(
-        "--api-key", envvar="HEADRACE_API_KEY", metavar="KEY", help="API key, where the server asks for one."
+        "--concerns", metavar="WHAT:VALUE", help="What it concerns, as person:ann; repeat it.", show_default=False
     ),
+]
+WaitOption = Annotated[
+    int, typer.Option("--wait", min=0, max=30, metavar="SECONDS", help="How long to wait for the verdict.")
 ]

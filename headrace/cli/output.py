@@ -33,10 +33,18 @@ def plain(value: object) -> str:
     """One line of printable text; control and formatting characters are escaped, ``None`` is a dash."""
     if value is None:
         return "-"
-    text = str(value)
+    return _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(one if one.isprintable() else _escape(one) for one in text)
+
+
+def _escape(one: str) -> str:
+    code = ord(one)
+    return f"\\u{code:04x}" if code < 0x10000 else one.encode("unicode_escape").decode()
 
 
 def time(epoch_ms: int | None) -> str | None:
@@ -45,9 +53,12 @@ def time(epoch_ms: int | None) -> str | None:
 
 
 def document(value: object) -> None:
-    """One JSON document, for programs: indented on a terminal only."""
-    indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=indent, default=str) + "\n")
+    """One JSON document, for programs; on a terminal indented, and harmless there too."""
+    if sys.stdout.isatty():
+        shown = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+        sys.stdout.write("".join(f"{_escaped(one)}\n" for one in shown.splitlines()))
+    else:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
 
 
 def line(value: object) -> None:
@@ -67,9 +78,21 @@ def flush() -> None:
 
 
 def block(value: object) -> None:
-    """Indented JSON, as part of a screen for people."""
-    printed = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    sys.stdout.write("".join(f"  {plain(one)}\n" for one in printed.splitlines()))
+    """Part of a screen for people, indented: a line for each field of an object or item of a list."""
+    if isinstance(value, Mapping):
+        width = max((len(str(name)) for name in value), default=0)
+        lines = [f"{name:<{width}}  {_compact(item)}" for name, item in value.items()]
+    elif isinstance(value, (list, tuple)):
+        lines = [_compact(item) for item in value]
+    else:
+        lines = [_compact(value)]
+    sys.stdout.write("".join(f"  {_escaped(one)}\n" for one in lines or ["none"]))
+
+
+def _compact(value: object) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def note(message: str) -> None:
@@ -78,9 +101,10 @@ def note(message: str) -> None:
     sys.stderr.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under a header; a verdict has its colour on a terminal."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
+    """Rows under a header, ``indent`` columns in; a verdict has its colour on a terminal."""
     from rich.console import Console  # noqa: PLC0415 - only who prints a table waits for rich
+    from rich.padding import Padding  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
@@ -94,10 +118,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         cells = [plain(cell) for cell in row]
         shown.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
     if terminal:
-        console.print(shown)
+        console.print(Padding(shown, (0, 0, 0, indent), expand=False))
         return
     with console.capture() as printed:
-        console.print(shown)
+        console.print(Padding(shown, (0, 0, 0, indent), expand=False))
     sys.stdout.write("".join(f"{one.rstrip()}\n" for one in printed.get().splitlines()))
 
 

@@ -1,6 +1,6 @@
 """A store opened for reading, also while another process writes it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from headrace.schemas.refs import Position, Token
 from headrace.store import LOG_FILE, Store, default_directory
 
 SERVER_FILE: Final = "server.json"
+"""Where the process that runs on a store says where it answers; named here too, for the API need not be imported."""
 
 
 def directory(store: Path | None) -> Path:
@@ -24,7 +25,7 @@ def directory(store: Path | None) -> Path:
 
 
 @contextmanager
-def reading(store: Path | None) -> Iterator[Store]:
+def reading(store: Path | None) -> Generator[Store, None, None]:
     """The store, read-only. Says on stderr when the tables are behind the log and nobody is folding them.
 
     :raises NotFoundError: there is none.
@@ -72,9 +73,7 @@ def checked(store: Store, place: Place) -> Position:
     """
     described, position = store.log.describe(), place.position
     if position.partition >= described.partitions:
-        raise NotFoundError(
-            f"there is no partition {position.partition}; this log has 0 to {described.partitions - 1}"
-        )
+        raise NotFoundError(f"there is no partition {position.partition}; this log has 0 to {described.partitions - 1}")
     end = described.ends[position.partition]
     if position.offset >= end:
         raise NotFoundError(

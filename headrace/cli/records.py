@@ -41,7 +41,7 @@ class RecordView:
         try:
             if stored.key is not None:
                 found["tenant"], found["account"] = parse_account_key(stored.key)
-            envelope = from_headers(dict(stored.headers))
+            envelope = from_headers(stored.headers)
             found |= {
                 "entity": f"{envelope.kind}/{envelope.entity}" if envelope.kind else None,
                 "type": envelope.type,

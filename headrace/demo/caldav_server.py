@@ -142,9 +142,10 @@ class CaldavServer:
         _done(self._connected().delete(event_url).status, "deleted")
 
     def forget_sync_tokens(self, calendar_url: str) -> None:
-        """Make every sync token issued for a calendar stale, as if it had grown too old."""
+        """Make every sync token issued for a calendar stale, and forget what was deleted, as if both were too old."""
         name = unquote(calendar_url.rstrip("/").rsplit("/", 1)[-1])
-        shutil.rmtree(self.storage / name / ".Radicale.cache" / "sync-token", ignore_errors=True)
+        for memory in ("sync-token", "history"):
+            shutil.rmtree(self.storage / name / ".Radicale.cache" / memory, ignore_errors=True)
 
     def _connected(self) -> DAVClient:
         if self._client is None:

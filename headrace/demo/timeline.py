@@ -77,7 +77,9 @@ class Timeline:
         said.append(f"{summary['superseded']} superseded", style=_STYLES["superseded"])
         said.append(", nothing landed on a world that had moved on.\n")
         said.append("The whole log was folded again and compared with every row, verdict and chain value: ")
-        said.append("it verifies." if verified else "IT DOES NOT VERIFY.", style="bold green" if verified else "bold red")
+        said.append(
+            "it verifies." if verified else "IT DOES NOT VERIFY.", style="bold green" if verified else "bold red"
+        )
         self._console.print()
         self._console.print(Panel(said, expand=False))
         for told, command in look_further:

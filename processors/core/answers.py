@@ -4,10 +4,10 @@ An answer names one proposal; the proposal is judged again at the answer's own o
 """
 
 from headrace.processors.core import intents
-from headrace.processors.core.judge import apply_verdict, judge, record_verdict
-from headrace.processors.core.memory import Judged, Memory
+from headrace.processors.core.judge import apply_verdict, judge, note_verdict, record_verdict
+from headrace.processors.core.memory import Memory
 from headrace.processors.core.model import Entry, Poison, Proposal, ProposalRow
-from headrace.processors.core.verdicts import ROWS, verdict_bytes
+from headrace.processors.core.verdicts import ROWS
 from headrace.schemas.refs import ActorRef, EntityRef, Token
 
 
@@ -30,9 +30,7 @@ def submitted(memory: Memory, entry: Entry) -> None:
     proposal = _checked(memory, proposal)
     verdict, finding = judge(memory, proposal, entry.offset, earlier=earlier)
     if earlier is not None or (verdict == "malformed" and known is not None):
-        log_time = memory.partition.log_time
-        text = verdict_bytes(proposal.id, verdict, finding, entry.offset, log_time)
-        memory.judged.append(Judged(entry.offset, key, verdict, text, log_time))
+        note_verdict(memory, key, entry.offset, verdict, finding)
         memory.mark(entry, verdict)
         return
     apply_verdict(memory, entry, ProposalRow(proposal), verdict, finding)
@@ -42,11 +40,16 @@ def _checked(memory: Memory, proposal: Proposal) -> Proposal:
     """The proposal, with the fault that only the log's own settings can show."""
     if proposal.fault is not None:
         return proposal
-    kind = memory.kinds.get(proposal.ref.kind)
-    if kind is None or proposal.ref.kind not in memory.partition.kinds:
-        return proposal._replace(fault=f"the entity kind {proposal.ref.kind!r} is not in force on this log")
+    in_force = memory.in_force()
+    kind = in_force.get(proposal.ref.kind)
+    if kind is None:
+        return proposal._replace(fault=f"the entity kind {proposal.ref.kind} is not in force on this log")
     if proposal.type not in kind.proposals:
-        return proposal._replace(fault=f"{proposal.type!r} cannot be proposed on a {proposal.ref.kind}")
+        return proposal._replace(fault=f"{proposal.type} cannot be proposed on a {proposal.ref.kind}")
+    containers = {container for one in in_force.values() for container in one.containers}
+    for read in proposal.reads:  # what nothing can ever touch would never be found to have changed
+        if read.kind not in (containers if read.what == "scope" else in_force):
+            return proposal._replace(fault=f"no kind in force on this log knows the {read.what} {read.kind}/{read.id}")
     return proposal
 
 
@@ -81,7 +84,8 @@ def approved(memory: Memory, entry: Entry) -> None:
     if read is None or not sound:
         memory.ignore(entry, "what the reviewer says to have read is not of this log's history")
         return
-    apply_verdict(memory, entry, row, *judge(memory, row.proposal, entry.offset, waived_to=read.offset))
+    row.waived_to = max(row.waived_to, read.offset)
+    apply_verdict(memory, entry, row, *judge(memory, row.proposal, entry.offset, waived_to=row.waived_to))
 
 
 def confirmed(memory: Memory, entry: Entry) -> None:
@@ -92,7 +96,7 @@ def confirmed(memory: Memory, entry: Entry) -> None:
     if row.verdict != "held":
         memory.ignore(entry, f"the proposal is {row.verdict}, not held")
         return
-    apply_verdict(memory, entry, row, *judge(memory, row.proposal, entry.offset))
+    apply_verdict(memory, entry, row, *judge(memory, row.proposal, entry.offset, waived_to=row.waived_to))
 
 
 def dismissed(memory: Memory, entry: Entry) -> None:
@@ -125,5 +129,4 @@ def withdrawn(memory: Memory, entry: Entry) -> None:
 
 
 def _by(entry: Entry) -> dict[str, str | int]:
-    actor = entry.envelope.actor
-    return {"rule": entry.envelope.type, "by": f"{actor.kind}/{actor.id}", "offset": entry.offset}
+    return {"rule": entry.envelope.type, "by": entry.envelope.actor.name, "offset": entry.offset}

@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from headrace.errors import HaltError, KindError, LogMismatchError, UnsupportedFoldError
+from headrace.errors import HaltError, KindError, LogMismatchError
 from headrace.processors.core import answers, intents
-from headrace.processors.core.judge import effective, overlaid, record_verdict
+from headrace.processors.core.judge import effective, note_verdict, overlaid, record_verdict
 from headrace.processors.core.memory import Memory
-from headrace.processors.core.model import FOLD_VERSION, ClaimRow, Entry, Event, Poison, ProposalRow
+from headrace.processors.core.model import ClaimRow, Entry, Event, Poison, ProposalRow
 from headrace.processors.core.policy import Policy
 from headrace.processors.core.verdicts import canonical
 
@@ -51,43 +51,48 @@ def quarantine(memory: Memory, poison: Poison) -> None:
     memory.mark(poison, "quarantined", uses_identity=False)
     if poison.proposal is not None:
         key = (poison.tenant, poison.account, poison.proposal)
-        known = memory.proposals.get(key)
-        if known is None or known.verdict == "malformed":
-            row = ProposalRow(answers.unreadable(poison))
-            record_verdict(memory, row, poison.offset, "malformed", {"reason": poison.reason})
+        finding = {"reason": poison.reason}
+        if key in memory.proposals:
+            note_verdict(memory, key, poison.offset, "malformed", finding)
+        else:
+            record_verdict(memory, ProposalRow(answers.unreadable(poison)), poison.offset, "malformed", finding)
 
 
 def _fold(memory: Memory, entry: Entry) -> None:
     if entry.role == "record" and entry.envelope.type == "proposal.submitted":
         answers.submitted(memory, entry)
         return
-    if entry.envelope.sync is not None and not _current_sync(memory, entry):
+    if _stale_sync(memory, entry):
         memory.mark(entry, "stale_sync", uses_identity=False)
         return
-    if entry.account:
-        first = memory.identities.get(entry.identity)
-        if first is not None:
-            same = first[1] == entry.body_hash
-            memory.mark(entry, "duplicate" if same else "conflicting_id", uses_identity=False)
-            return
-        memory.identities[entry.identity] = (entry.offset, entry.body_hash)
+    first = memory.identities.get(entry.identity)
+    if first is not None:
+        same = first[1] == entry.body_hash
+        memory.mark(entry, "duplicate" if same else "conflicting_id", uses_identity=False)
+        return
+    memory.identities[entry.identity] = (entry.offset, entry.body_hash)
     if entry.role == "event":
         _fact(memory, entry)
     else:
         _HANDLERS[entry.envelope.type](memory, entry)
 
 
-def _current_sync(memory: Memory, entry: Entry) -> bool:
+def _stale_sync(memory: Memory, entry: Entry) -> bool:
+    """Whether it was found by a sync that a later start has replaced: what it says may be older than what is known."""
     envelope = entry.envelope
-    rows = memory.sources.get((entry.tenant, entry.account), {})
-    row = rows.get(envelope.source)
-    return envelope.type == "source.sync_started" or (row is not None and row.sync == envelope.sync)
+    said = {envelope.sync} if envelope.sync is not None else set[str]()
+    if envelope.type == "source.synced":
+        said.add(entry.body["sync"])
+    if not said or envelope.type == "source.sync_started":
+        return False
+    row = memory.sources.get((entry.tenant, entry.account), {}).get(envelope.source)
+    return row is None or said != {row.sync}
 
 
 def _fact(memory: Memory, entry: Entry) -> None:
     envelope, ref = entry.envelope, entry.ref
     if ref.kind not in memory.partition.kinds:
-        reason = f"the entity kind {ref.kind!r} is not in force on this log"
+        reason = f"the entity kind {ref.kind} is not in force on this log"
         memory.identities.pop(entry.identity, None)
         quarantine(memory, Poison(entry.offset, entry.appended_at, entry.log_append, reason, entry.chain, *ref[:2]))
         return
@@ -112,8 +117,8 @@ def _fact(memory: Memory, entry: Entry) -> None:
 
 
 def _echoed(memory: Memory, entry: Entry) -> str | None:
-    """The proposal whose attempt this fact is the echo of, if it is one: only while no other fact came between, and only
-    if the whole deciding state is now what the attempt foresaw. Otherwise the fact is somebody's edit."""
+    """The proposal whose attempt this fact is the echo of, if it is one: only while no other fact came between, and
+    only if the whole deciding state is now what the attempt foresaw. Otherwise the fact is somebody's edit."""
     row = memory.entity(entry.ref)
     echoed: str | None = None
     for intent in row.intents:
@@ -133,19 +138,9 @@ def _noted(memory: Memory, entry: Entry) -> None:
 
 def _in_force(memory: Memory, entry: Entry) -> None:
     body, partition = entry.body, memory.partition
-    if body["fold_version"] != FOLD_VERSION:
-        raise UnsupportedFoldError(
-            f"the log asks for fold version {body['fold_version']} from offset {entry.offset} on, this is version"
-            f" {FOLD_VERSION}; run the release of headrace that has it"
-        )
-    missing = sorted(set(body["kinds"]) - set(memory.kinds))
-    if missing:
-        raise UnsupportedFoldError(
-            f"the log asks for the entity kinds {', '.join(missing)} from offset {entry.offset} on, which are not"
-            " installed here; install the packages that bring them"
-        )
+    memory.require(body["kinds"], body["fold_version"])
     partition.policy = Policy.from_body(body["policy"])
-    partition.kinds, partition.fold_version = tuple(sorted(body["kinds"])), body["fold_version"]
+    partition.kinds, partition.fold_version = tuple(sorted(set(body["kinds"]))), body["fold_version"]
     memory.mark(entry, "noted")
 
 
@@ -171,7 +166,7 @@ def _time_reset(memory: Memory, entry: Entry) -> None:
 def _claim_taken(memory: Memory, entry: Entry) -> None:
     ref, now = entry.ref, memory.partition.log_time
     held = memory.claims.get(ref)
-    holder = entry.envelope.actor.id
+    holder = entry.envelope.actor.name
     if held is not None and held.until > now and held.holder != holder:
         memory.ignore(entry, f"claimed by {held.holder} until {held.until}")
         return
@@ -185,7 +180,7 @@ def _claim_released(memory: Memory, entry: Entry) -> None:
     if held is None or held.claim != entry.body["claim"]:
         memory.ignore(entry, "no such claim is held")
         return
-    if entry.envelope.actor.kind == "agent" and held.holder != entry.envelope.actor.id:
+    if entry.envelope.actor.kind == "agent" and held.holder != entry.envelope.actor.name:
         memory.ignore(entry, f"the claim is {held.holder}'s")
         return
     del memory.claims[entry.ref]
@@ -207,9 +202,6 @@ def _sync_started(memory: Memory, entry: Entry) -> None:
 
 def _synced(memory: Memory, entry: Entry) -> None:
     row = memory.source(entry.tenant, entry.account, entry.envelope.source)
-    if row.sync != entry.body["sync"]:
-        memory.ignore(entry, "a later start has replaced this sync")
-        return
     row.cursor, row.synced_offset = entry.body["cursor"], entry.offset
     row.fresh_offset, row.fresh_time = row.sync_offset, row.sync_time
     memory.mark(entry, "noted")

@@ -78,7 +78,9 @@ def attempted(memory: Memory, entry: Entry) -> None:
     if busy is not None:
         memory.ignore(entry, f"attempt {busy.attempt} on this entity is under way")
         return
-    verdict, finding = judge(memory, row.proposal, entry.offset, accepted_at=intent.accepted_at)
+    verdict, finding = judge(
+        memory, row.proposal, entry.offset, waived_to=row.waived_to, accepted_at=intent.accepted_at
+    )
     if verdict != "accepted":
         row.accepted_at = -1
         record_verdict(memory, row, entry.offset, verdict, finding)

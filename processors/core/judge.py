@@ -1,9 +1,10 @@
 """Putting a case together from memory, and carrying out the verdict on it."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Final
 
 from headrace.processors.core.kind import Kind
-from headrace.processors.core.memory import Judged, Memory
+from headrace.processors.core.memory import Judged, Memory, ProposalKey
 from headrace.processors.core.model import (
     Effect,
     EntityRow,
@@ -18,19 +19,23 @@ from headrace.processors.core.model import (
 from headrace.processors.core.verdicts import Case, Finding, ReadFinding, decide, verdict_bytes
 from headrace.schemas.refs import EntityRef, Touch
 
-ACCEPTED_PREFIX = "accepted:"
+ACCEPTED_PREFIX: Final = "accepted:"
+_MOOT: Final = frozenset({"intent.ended", "proposal.withdrawn", "delivery.failed"})
+"""Ends of an intent after which the world is as if it had never been."""
 
 
-def overlaid(row: EntityRow, kind: Kind, without: str | None = None) -> State | None:
+def overlaid(row: EntityRow, kind: Kind) -> State | None:
     """The entity's facts with its open intents laid over them, in the order they were accepted."""
-    state = row.state
-    for intent in row.intents:
-        if intent.proposal != without:
-            state = kind.foresee(state, intent.type, intent.data)
+    return _laid_over(row.state, row.intents, kind)
+
+
+def _laid_over(state: State | None, intents: Iterable[Intent], kind: Kind) -> State | None:
+    for intent in intents:
+        state = kind.foresee(state, intent.type, intent.data)
     return state
 
 
-def _finding(memory: Memory, proposal: Proposal, read: Read, at: int, later: Callable[[Effect], bool]) -> ReadFinding:
+def _finding(memory: Memory, proposal: Proposal, read: Read, at: int) -> ReadFinding:
     own, basis = proposal.ref, read.basis
     if basis is None or (read.account is not None and read.account != own.account):
         return ReadFinding(read, None, -1, ())
@@ -44,7 +49,42 @@ def _finding(memory: Memory, proposal: Proposal, read: Read, at: int, later: Cal
         first = row.first_offset if row is not None else -1
         head = row.head_offset if row is not None else -1
         effects = memory.effects_on(ref, basis.offset, at) if head != basis.offset else ()
-    return ReadFinding(read, known, first, tuple(effect for effect in effects if later(effect)))
+    return ReadFinding(read, known, first, tuple(effect for effect in effects if effect.proposal != proposal.id))
+
+
+def _without_followers(
+    memory: Memory, proposal: Proposal, accepted_at: int, reads: tuple[ReadFinding, ...]
+) -> tuple[ReadFinding, ...]:
+    """Leave out what was accepted later in the knowledge of this proposal, and such ends of it as changed nothing: a
+    proposal that was built on this one, or may ignore it, does not make it stale."""
+    ref, kind = proposal.ref, memory.kinds[proposal.ref.kind]
+    row = memory.entity(ref)
+    below = _laid_over(row.state, [one for one in row.intents if one.accepted_at < accepted_at], kind)
+    touched = (*kind.footprint(below), *kind.footprint(kind.foresee(below, proposal.type, proposal.data)))
+    accepted: dict[str, int] = {}
+    for found in reads:
+        for effect in found.since:
+            if effect.proposal is not None and effect.effect.startswith(ACCEPTED_PREFIX):
+                accepted[effect.proposal] = min(effect.offset, accepted.get(effect.proposal, effect.offset))
+    followers = {
+        name
+        for name, offset in accepted.items()
+        if offset > accepted_at and _knew(memory.proposals[ref.tenant, ref.account, name].proposal, ref, touched)
+    }
+
+    def counts(effect: Effect) -> bool:
+        moot = effect.effect.startswith(ACCEPTED_PREFIX) or effect.effect in _MOOT
+        return effect.proposal not in followers or not moot
+
+    return tuple(found._replace(since=tuple(filter(counts, found.since))) for found in reads)
+
+
+def _knew(proposal: Proposal, ref: EntityRef, touched: tuple[Touch, ...]) -> bool:
+    """Whether a proposal had read the entity, or a scope that the touches meet."""
+    return any(
+        any(map(read.touch.meets, touched)) if read.what == "scope" else (read.kind, read.id) == (ref.kind, ref.id)
+        for read in proposal.reads
+    )
 
 
 def _sources(memory: Memory, proposal: Proposal) -> tuple[SourceRow, ...]:
@@ -54,7 +94,7 @@ def _sources(memory: Memory, proposal: Proposal) -> tuple[SourceRow, ...]:
         if read.what != "scope":
             kinds.add(read.kind)
         else:
-            kinds.update(name for name, kind in memory.kinds.items() if read.kind in kind.containers)
+            kinds.update(name for name, kind in memory.in_force().items() if read.kind in kind.containers)
     account = (proposal.ref.tenant, proposal.ref.account)
     return tuple(row for row in memory.account_sources(account) if not row.feeds or kinds.intersection(row.feeds))
 
@@ -71,22 +111,20 @@ def judge(
     """The verdict on a proposal at offset ``at``.
 
     Its own acceptance and end never count against it. Of a proposal that was accepted at ``accepted_at`` (an attempt to
-    deliver it is judged), proposals accepted later do not either: they were built on it or may ignore it.
+    deliver it is judged), those accepted later in its knowledge do not either, and no later intent forbids it.
     """
-
-    def later(effect: Effect) -> bool:
-        if effect.proposal == proposal.id:
-            return False
-        newer = accepted_at is not None and effect.offset > accepted_at
-        return not (newer and effect.effect.startswith(ACCEPTED_PREFIX))
 
     def forbidden_by() -> str | None:
         kind = memory.kinds[proposal.ref.kind]
         row = memory.entities.get(proposal.ref) or EntityRow(proposal.ref)
-        return kind.guard(overlaid(row, kind, proposal.id), proposal.type, proposal.data)
+        before = [one for one in row.intents if accepted_at is None or one.accepted_at < accepted_at]
+        return kind.guard(_laid_over(row.state, before, kind), proposal.type, proposal.data)
 
     partition = memory.partition
     sound = proposal.fault is None and earlier is None
+    reads = tuple(_finding(memory, proposal, read, at) for read in proposal.reads) if sound else ()
+    if accepted_at is not None:
+        reads = _without_followers(memory, proposal, accepted_at, reads)
     return decide(
         Case(
             proposal,
@@ -96,7 +134,7 @@ def judge(
             partition.partition,
             partition.policy,
             earlier,
-            tuple(_finding(memory, proposal, read, at, later) for read in proposal.reads) if sound else (),
+            reads,
             memory.claims.get(proposal.ref),
             forbidden_by,
             _sources(memory, proposal) if sound else (),
@@ -111,7 +149,13 @@ def record_verdict(memory: Memory, row: ProposalRow, at: int, verdict: str, find
     row.verdict, row.finding, row.judged_at, row.log_time = verdict, finding, at, log_time
     key = (proposal.ref.tenant, proposal.ref.account, proposal.id)
     memory.proposals[key] = memory.changed_proposals[key] = row
-    text = verdict_bytes(proposal.id, verdict, finding, at, log_time)
+    note_verdict(memory, key, at, verdict, finding)
+
+
+def note_verdict(memory: Memory, key: ProposalKey, at: int, verdict: str, finding: Finding) -> None:
+    """Write down a verdict, whether or not it is to be the proposal's current one."""
+    log_time = memory.partition.log_time
+    text = verdict_bytes(key[-1], verdict, finding, at, log_time)
     memory.judged.append(Judged(at, key, verdict, text, log_time))
 
 

@@ -12,9 +12,9 @@ GROUP: Final = "headrace.kinds"
 class Column(NamedTuple):
     """A typed column of the kind's table, besides those every kind has.
 
-    ``type`` is one of ``text``, ``integer``, ``boolean``, ``time`` (epoch milliseconds UTC) and ``json``. The value is
-    ``state[name]``, or with ``content=True`` the field of that name in the entity's latest content, where it is in clear.
-    ``indexed`` columns are looked up within an account.
+    ``type`` is one of ``text``, ``integer``, ``boolean``, ``time`` (epoch milliseconds UTC) and ``json``. The value
+    is ``state[name]``, or with ``content=True`` the field of that name in the entity's latest content, where it is in
+    clear. ``indexed`` columns are looked up within an account.
     """
 
     name: str

@@ -4,8 +4,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from headrace.errors import UnsupportedFoldError
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.model import (
+    FOLD_VERSION,
     AccountKey,
     ClaimRow,
     Effect,
@@ -85,6 +87,30 @@ class Memory:
 
     def __post_init__(self) -> None:
         self.first_offset = self.partition.next_offset
+        if self.first_offset:  # what the log asked for before this batch, perhaps of another process
+            self.require(self.partition.kinds, self.partition.fold_version)
+
+    def require(self, kinds: Iterable[str], fold_version: int) -> None:
+        """Check that this processor has what the log asks for.
+
+        :raises UnsupportedFoldError: it lacks an entity kind, or has another fold version.
+        """
+        where = f"offset {self.partition.next_offset} of partition {self.partition.partition}"
+        if fold_version != FOLD_VERSION:
+            raise UnsupportedFoldError(
+                f"the log asks for fold version {fold_version} at {where}, this is version {FOLD_VERSION}; run the"
+                " release of headrace that has it"
+            )
+        missing = sorted(set(kinds) - set(self.kinds))
+        if missing:
+            raise UnsupportedFoldError(
+                f"the log asks for the entity kinds {', '.join(missing)} at {where}, which are not installed here;"
+                " install the packages that bring them"
+            )
+
+    def in_force(self) -> dict[str, Kind]:
+        """The entity kinds that the log names, whatever else is installed here."""
+        return {name: self.kinds[name] for name in self.partition.kinds}
 
     def entity(self, ref: EntityRef) -> EntityRow:
         """The entity's row, a new one if there is none."""

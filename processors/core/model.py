@@ -162,8 +162,9 @@ class EntityRow:
 
 @dataclass(slots=True)
 class ProposalRow:
-    """A proposal and what the log says of it now. ``accepted_at`` is the offset of the record that decided it, -1 while it
-    is not accepted; ``outcome`` is ``open`` while it is an intent, then how that ended."""
+    """A proposal and what the log says of it now. ``accepted_at`` is the offset of the record that decided it, -1 while
+    it is not accepted; ``outcome`` is ``open`` while it is an intent, then how that ended. ``waived_to`` is the newest
+    offset up to which a person has waived ``review`` events, -1 where nobody has."""
 
     proposal: Proposal
     verdict: str = ""
@@ -172,6 +173,7 @@ class ProposalRow:
     log_time: int = 0
     accepted_at: int = -1
     outcome: str | None = None
+    waived_to: int = -1
 
 
 @dataclass(slots=True)
@@ -195,7 +197,7 @@ class SourceRow:
 
 @dataclass(slots=True)
 class ClaimRow:
-    """Who holds an entity until when (log time)."""
+    """Who holds an entity until when (log time). ``holder`` is the actor's ``kind/id``."""
 
     ref: EntityRef
     claim: str

@@ -73,7 +73,7 @@ class Policy:
         rules: list[PolicyRule] = []
         for rule in body["rules"]:
             if rule["effect"] not in CONSEQUENCES:
-                raise ValueError(f"policy {body['name']!r}: no such effect: {rule['effect'][:40]!r}")
+                raise ValueError(f"policy {body['name']!r}: no such effect: {rule['effect'][:40]!a}")
             effect = cast("Consequence", rule["effect"])
             rules.append(PolicyRule(rule["proposal"], rule["event"], rule["actor"], effect, rule["concerns"]))
         return cls(body["name"], rules, body["basis_max_age_ms"], body["source_max_staleness_ms"])

@@ -131,7 +131,7 @@ def _superseded(case: Case) -> Finding | None:
 
 def _claimed(case: Case) -> Finding | None:
     claim = case.claim
-    if claim is None or claim.until <= case.log_time or claim.holder == case.proposal.actor.id:
+    if claim is None or claim.until <= case.log_time or claim.holder == case.proposal.actor.name:
         return None
     return {"holder": claim.holder, "claim": claim.claim, "until": claim.until}
 
@@ -152,9 +152,9 @@ def _held(case: Case) -> Finding | None:
         return None
     for source in case.sources:
         started_after = source.fresh_offset > case.proposal.offset
-        fresh = source.fresh_offset >= 0 and case.log_time - source.fresh_time <= bound
+        age = case.log_time - source.fresh_time if source.fresh_offset >= 0 else None
+        fresh = age is not None and 0 <= age <= bound  # below zero: synced under a clock that an operator has reset
         if not fresh and not started_after:
-            age = case.log_time - source.fresh_time if source.fresh_offset >= 0 else None
             return {"source": source.source, "staleness_ms": age, "bound_ms": bound}
     return None
 
@@ -196,7 +196,7 @@ def described(effect: Effect) -> dict[str, Any]:
         "id": effect.event_id,
         "type": effect.type,
         "effect": effect.effect,
-        "actor": f"{effect.actor.kind}/{effect.actor.id}",
+        "actor": effect.actor.name,
         "entity": effect.ref.subject,
         "offset": effect.offset,
         "time": effect.time,

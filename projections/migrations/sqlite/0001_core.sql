@@ -92,6 +92,7 @@ CREATE TABLE proposals (
     log_time     INTEGER NOT NULL,   -- log time there
     accepted_at  INTEGER NOT NULL,   -- offset of the record that decided it; -1 while not accepted
     outcome      TEXT,               -- open while it is an intent, then how that ended
+    waived_to    INTEGER NOT NULL,   -- up to here a person has waived events that ask for review; -1: nowhere
     PRIMARY KEY (tenant, account, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX proposals_entity ON proposals (tenant, account, kind, entity, offset);

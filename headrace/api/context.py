@@ -1,0 +1,204 @@
+"""What every route needs: the store, who asks, how long they wait, and a snapshot to read from."""
+
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final, TypeVar
+
+from anyio import to_thread
+from fastapi import Depends, Header, Path, Query, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from headrace.api.metrics import Metrics
+from headrace.api.principals import Principal, authenticate, require
+from headrace.api.problems import ProblemError
+from headrace.errors import UnavailableError
+from headrace.processors.core.kind import Kind
+from headrace.projections import queries
+from headrace.projections.port import Reader
+from headrace.projections.queries import Horizon
+from headrace.schemas.models import KindName, OpaqueId, TokenText
+from headrace.schemas.refs import Token
+from headrace.settings import Settings, Verb
+from headrace.store import Store
+
+DEFAULT_WAIT: Final = 2.0
+MAX_WAIT: Final = 30.0
+POSITION_HEADER: Final = "Headrace-Position"
+LOG_TIME_HEADER: Final = "Headrace-Log-Time"
+_WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?\s*(?=$|[,;])")
+Found = TypeVar("Found")
+
+
+class Closing:
+    """Tells open streams that the server stops. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock: Final = threading.Lock()
+        self._wakes: Final[set[Callable[[], None]]] = set()
+        self.closed = False
+
+    def close(self) -> None:
+        """Wake every stream, so that it ends."""
+        with self._lock:
+            self.closed = True
+            wakes = tuple(self._wakes)
+        for wake in wakes:
+            wake()
+
+    def add(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` when the server stops."""
+        with self._lock:
+            self._wakes.add(wake)
+
+    def remove(self, wake: Callable[[], None]) -> None:
+        """Do not call it any more."""
+        with self._lock:
+            self._wakes.discard(wake)
+
+    def __len__(self) -> int:
+        return len(self._wakes)
+
+
+class Context:
+    """One app's own. Nothing is global: two apps in one process do not know of each other."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store: Final = store
+        self.settings: Final = settings
+        self.metrics: Final = Metrics()
+        self.closing: Final = Closing()
+
+    def kind(self, name: str) -> Kind:
+        """The entity kind of this name.
+
+        :raises ProblemError: 404.
+        """
+        kind = self.store.kinds.get(name)
+        if kind is None:
+            known = ", ".join(sorted(self.store.kinds))
+            raise ProblemError(404, "no-such-kind", f"there is no entity kind {name!r} here; known: {known}")
+        return kind
+
+    async def read(self, query: Callable[[Reader], Found]) -> Found:
+        """What ``query`` finds in one snapshot of the tables, in a thread of its own."""
+
+        def run() -> Found:
+            with self.store.tables.snapshot() as reader:
+                return query(reader)
+
+        return await to_thread.run_sync(run)
+
+    async def reach(self, text: str, wait: float) -> Token:
+        """The position of a token, once the tables have folded it.
+
+        :raises ProblemError: 422 it is not of this log's history; 503 it was not reached in time.
+        """
+        token, applied = Token.parse(text), self.store.applied
+        unknown = ProblemError(
+            422, "unknown-position", "the token is not of this log's history: pass back what an earlier answer gave you"
+        )
+        described = await to_thread.run_sync(self.store.log.describe)
+        if token.log_id != described.log_id or token.partition >= described.partitions:
+            raise unknown
+        if token.offset >= described.ends[token.partition]:
+            raise unknown
+        if not await applied.wait_async(token.partition, token.offset, wait):
+            raise UnavailableError(f"the tables did not reach that position within {wait:g} s; try again")
+        if not await self.read(lambda reader: queries.is_history(reader, token)):
+            raise unknown
+        return token
+
+
+def context_of(request: Request) -> Context:
+    """The app's own context."""
+    context: Context = request.app.state.context
+    return context
+
+
+async def _context(request: Request) -> Context:
+    return context_of(request)
+
+
+Here = Annotated[Context, Depends(_context)]
+
+
+def account_horizon(here: Context, reader: Reader, tenant: str, account: str) -> Horizon:
+    """How far the partition is that an account lives on.
+
+    :raises UnavailableError: its opening is not folded yet.
+    """
+    found = queries.horizon(reader, here.store.intake.partition(tenant, account))
+    if found is None:
+        raise UnavailableError("the log's opening is not folded yet; try again")
+    return found
+
+
+async def reach_in(here: Context, tenant: str, account: str, text: str, wait: float) -> Token:
+    """As :meth:`Context.reach`, of a token that must be of the account's partition.
+
+    :raises ProblemError: 422 it is of another.
+    """
+    token = await here.reach(text, wait)
+    if token.partition != here.store.intake.partition(tenant, account):
+        raise ProblemError(422, "unknown-position", "the token is of another partition than this account's")
+    return token
+
+
+def _allowed(verb: Verb) -> Callable[..., object]:
+    async def allowed(request: Request) -> Principal:
+        principal = authenticate(context_of(request).settings.api_keys, request.headers.get("authorization"))
+        require(principal, verb)
+        return principal
+
+    return allowed
+
+
+Reads = Annotated[Principal, Depends(_allowed("read"))]
+Proposes = Annotated[Principal, Depends(_allowed("propose"))]
+Reviews = Annotated[Principal, Depends(_allowed("review"))]
+Administers = Annotated[Principal, Depends(_allowed("admin"))]
+
+AccountPath = Annotated[OpaqueId, Path(description="a mailbox or calendar owner of your tenant")]
+KindPath = Annotated[KindName, Path(description="an entity kind, such as mail.thread")]
+IdPath = Annotated[OpaqueId, Path()]
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+Cursor = Annotated[str | None, Query(max_length=300, description="`next` of the page before")]
+AfterQuery = Annotated[
+    TokenText | None, Query(description="read your writes: answer once the tables have reached this token's position")
+]
+PreferHeader = Annotated[
+    str | None, Header(max_length=200, description="wait=SECONDS (RFC 7240), 2 by default, 30 at the most")
+]
+
+
+def seconds_to_wait(prefer: str | None) -> float:
+    """How long a client prefers to wait (RFC 7240, section 4.3); what cannot be read is ignored, as it says."""
+    found = _WAIT.search(prefer or "")
+    return min(float(found[1]), MAX_WAIT) if found is not None else DEFAULT_WAIT
+
+
+async def _seconds(prefer: PreferHeader = None) -> float:
+    return seconds_to_wait(prefer)
+
+
+Seconds = Annotated[float, Depends(_seconds)]
+
+
+async def _reached(here: Here, seconds: Seconds, after: AfterQuery = None) -> Token | None:
+    return await here.reach(after, seconds) if after is not None else None
+
+
+Reached = Annotated[Token | None, Depends(_reached)]
+"""The position in ``after=``, reached. To be named behind the principal, so that only who may read waits."""
+
+
+def place_headers(horizon: Horizon) -> dict[str, str]:
+    """The position an answer was read at, and log time there."""
+    return {POSITION_HEADER: horizon.token.encode(), LOG_TIME_HEADER: str(horizon.log_time)}
+
+
+def answer(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer with this model as its JSON body."""
+    return Response(model.model_dump_json(), status, headers, "application/json")

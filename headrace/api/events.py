@@ -1,0 +1,119 @@
+"""What happened: the records about an entity, with what they say."""
+
+from typing import Annotated, Any, Final, Literal
+
+from anyio import to_thread
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from headrace.api.context import (
+    AccountPath,
+    Context,
+    Here,
+    IdPath,
+    KindPath,
+    Limit,
+    Reached,
+    Reads,
+    account_horizon,
+    answer,
+    place_headers,
+)
+from headrace.api.guards import StrictRoute
+from headrace.api.problems import documented
+from headrace.api.responses import Events
+from headrace.log.port import Stored
+from headrace.processors.history import stored_at
+from headrace.projections import queries
+from headrace.projections.port import Reader
+from headrace.projections.queries import Horizon
+from headrace.schemas.models import EntityName, EventRecord, EventWithBody
+from headrace.schemas.readable import readable, readable_content
+from headrace.schemas.registry import Registry
+
+router: Final = APIRouter(prefix="/v1/accounts/{account}", tags=["events"], route_class=StrictRoute)
+Order = Literal["oldest", "newest"]
+_LAST: Final = 2**63 - 1
+
+
+def members(horizon: Horizon, row: dict[str, Any]) -> dict[str, Any]:
+    """A row of ``events`` as the members of :class:`EventRecord`."""
+    concerns = row["concerns"]
+    return {
+        "id": row["event_id"],
+        "source": row["source"],
+        "type": row["type"],
+        "actor": f"{row['actor_kind']}/{row['actor_id']}" if row["actor_kind"] else "",
+        "entity": EntityName.model_construct(kind=row["kind"], id=row["entity"]) if row["kind"] else None,
+        "concerns": concerns.split(",") if concerns else [],
+        "token": horizon.at(row["offset"], row["chain"]).encode(),
+        **{
+            name: row[name]
+            for name in (
+                "offset",
+                "disposition",
+                "effect",
+                "proposal",
+                "note",
+                "occurred_at",
+                "observed_at",
+                "appended_at",
+                "log_time",
+                "causation",
+                "correlation",
+                "sync",
+            )
+        },
+    }
+
+
+def event_record(horizon: Horizon, row: dict[str, Any]) -> EventRecord:
+    """A row of ``events`` as it is shown."""
+    return EventRecord.model_validate(members(horizon, row))
+
+
+def event_with_body(registry: Registry, horizon: Horizon, row: dict[str, Any], stored: Stored) -> EventWithBody:
+    """A row of ``events`` and its record on the log."""
+    body = registry.decode(stored.value).body
+    content = readable_content(registry, body.get("content"), body.get("content_key"))
+    return EventWithBody.model_validate({**members(horizon, row), "body": readable(registry, body), "content": content})
+
+
+@router.get("/entities/{kind}/{id}/events", response_model=Events, responses=documented())
+async def list_events(
+    here: Here,
+    principal: Reads,
+    account: AccountPath,
+    kind: KindPath,
+    id: IdPath,  # noqa: A002 - as it stands in the route
+    reached: Reached,  # noqa: ARG001 - waited for
+    order: Annotated[Order, Query()] = "oldest",
+    limit: Limit = 100,
+    cursor: Annotated[int | None, Query(ge=0, le=_LAST, description="`next` of the page before")] = None,
+) -> Response:
+    """Every record about an entity with what it says, refused and ignored ones too; ``disposition`` tells."""
+    here.kind(kind)
+
+    def query(reader: Reader) -> tuple[Horizon, list[dict[str, Any]]]:
+        horizon = account_horizon(here, reader, principal.tenant, account)
+        of = (reader, principal.tenant, account)
+        if order == "oldest":
+            after = cursor if cursor is not None else -1
+            return horizon, queries.account_events(*of, after, limit + 1, kind=kind, entity=id)
+        before = cursor if cursor is not None else _LAST
+        return horizon, queries.latest_account_events(*of, before, limit + 1, kind=kind, entity=id)
+
+    horizon, found = await here.read(query)
+    page = Events(
+        position=horizon.token.encode(),
+        log_time=horizon.log_time,
+        next=str(found[limit - 1]["offset"]) if len(found) > limit else None,
+        events=await to_thread.run_sync(_with_bodies, here, horizon, found[:limit]),
+    )
+    return answer(page, headers=place_headers(horizon))
+
+
+def _with_bodies(here: Context, horizon: Horizon, found: list[dict[str, Any]]) -> list[EventWithBody]:
+    offsets = sorted(row["offset"] for row in found)
+    stored = {record.offset: record for record in stored_at(here.store.log, horizon.partition, offsets)}
+    return [event_with_body(here.store.registry, horizon, row, stored[row["offset"]]) for row in found]

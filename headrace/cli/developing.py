@@ -1,0 +1,144 @@
+"""The store, its fold, the HTTP API, the webhook endpoint and a calendar's sync, in one process until a signal."""
+
+import hashlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NamedTuple, NoReturn
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from headrace.api.server import serve
+from headrace.cli import exits, output
+from headrace.cli.reading import directory
+from headrace.errors import BadInputError
+from headrace.producers.caldav import CaldavSource
+from headrace.producers.endpoint import DEFAULT_ENDPOINT, PATH
+from headrace.producers.feed import Feed
+from headrace.producers.poller import Polled, Poller
+from headrace.schemas.refs import ActorRef, parse_id
+from headrace.settings import LOCAL_TENANT, SECRET_FILE, Settings, load_settings, webhook_endpoints
+from headrace.store import Store
+
+PASSWORD_VARIABLE: Final = "HEADRACE_CALDAV_PASSWORD"  # noqa: S105 - where it is, not what it is
+
+
+class CalendarSync(NamedTuple):
+    """A calendar to keep in sync. ``url`` names the user; ``calendar`` is a name or path, ``None``: the URL's own."""
+
+    url: str
+    calendar: str | None
+    account: str
+    password_file: Path | None
+    every_s: float
+
+
+def run(store: Path | None, host: str | None, port: int | None, sync: CalendarSync | None, *, as_json: bool) -> int:
+    """Serve until SIGINT or SIGTERM; then end within the server's grace period. Returns the exit code.
+
+    :raises WriterLockedError: another process has the store open.
+    :raises UnavailableError: the address cannot be listened on.
+    :raises BadInputError: the settings cannot be used.
+    """
+    settings = load_settings(directory(store), host=host, port=port)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("httpx", "caldav", "niquests", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        signal.signal(signal.SIGTERM, _stop)
+        with Store(settings.store, writer=True) as opened, _syncing(opened, sync):
+            serve(opened, settings, ready=lambda url: _ready(url, settings, sync, as_json=as_json))
+    except KeyboardInterrupt:
+        pass  # the way to end it
+    output.note("headrace: stopped")
+    return exits.OK
+
+
+def _stop(_: int, __: FrameType | None) -> NoReturn:
+    """SIGTERM ends it as Ctrl-C does: through every ``finally``, so that no lock or ``server.json`` stays behind."""
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _syncing(store: Store, sync: CalendarSync | None) -> Generator[None, None, None]:
+    if sync is None:
+        yield
+        return
+    poller = Poller([_polled(store, sync)], period_s=sync.every_s)
+    poller.start()
+    try:
+        yield
+    finally:
+        poller.stop()
+
+
+def _polled(store: Store, sync: CalendarSync) -> Polled:
+    """The calendar's source, held against the store."""
+    account = parse_id(sync.account, "account")
+    parts = urlsplit(sync.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.username:
+        raise BadInputError("--caldav needs a URL with the user's name in it, as https://ann@dav.example.com/ann/work/")
+    if sync.password_file is not None:
+        password = sync.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    else:
+        password = os.environ.get(PASSWORD_VARIABLE) or unquote(parts.password or "")
+    url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
+    calendar = sync.calendar or parts.path or "/"
+    digest = hashlib.sha256(f"{url}\0{calendar}".encode()).hexdigest()[:12]
+    source = CaldavSource(
+        url, unquote(parts.username), password, calendar, pseudonym=store.intake.pseudonyms(LOCAL_TENANT, account)
+    )
+    feed = Feed(
+        store.log,
+        store.tables,
+        store.applied,
+        store.intake,
+        store.kinds,
+        tenant=LOCAL_TENANT,
+        account=account,
+        source=f"caldav/{digest}",
+        feeds=source.feeds,
+        actor=ActorRef("user", account),
+    )
+    return Polled(f"caldav/{digest}", source, feed)
+
+
+def _ready(url: str, settings: Settings, sync: CalendarSync | None, *, as_json: bool) -> None:
+    endpoints = webhook_endpoints(settings)
+    secret_file = settings.store / SECRET_FILE
+    if as_json:
+        said: dict[str, Any] = {
+            "url": url,
+            "pid": os.getpid(),
+            "store": str(settings.store),
+            "webhooks": {name: f"{url}{PATH}/{name}" for name in endpoints},
+            "webhook_secret_file": str(secret_file)
+            if DEFAULT_ENDPOINT in endpoints and not settings.webhooks
+            else None,
+            "keys": len(settings.api_keys),
+        }
+        output.line(said)
+    given = "" if settings.store == directory(None) else f" --store {settings.store}"
+    keys = f"{len(settings.api_keys)} API keys" if settings.api_keys else "no API key needed from this machine"
+    lines = [
+        f"headrace runs on {settings.store}",
+        f"  HTTP API   {url}/v1   ({keys}; {url}/openapi.json)",
+        *(f"  webhooks   {url}{PATH}/{name}" for name in endpoints),
+    ]
+    if DEFAULT_ENDPOINT in endpoints and not settings.webhooks:
+        lines.append(f"  secret     {secret_file}   (signs the webhooks, Standard Webhooks)")
+    if sync is not None:
+        lines.append(f"  calendar   synced every {sync.every_s:g} s into the account {sync.account}")
+    lines += [
+        "Try, in another terminal:",
+        f"  headrace send{given} --account ann --subject mail.thread/t-1 --type mail.received \\",
+        """    --data '{"message": "<1@example.com>", "sender": "bob@example.com"}'""",
+        f"  headrace entity show{given} mail.thread/t-1",
+        f"  headrace watch{given} --account ann",
+        "Ctrl-C ends it.",
+    ]
+    output.note("\n".join(lines))

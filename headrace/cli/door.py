@@ -1,0 +1,112 @@
+"""The way to the HTTP API: of the process that runs on the store, of any other by its URL, or in this very process."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+from headrace.cli.reading import SERVER_FILE, directory
+from headrace.errors import BadInputError, HeadraceError, NotFoundError, UnavailableError
+from headrace.settings import load_settings
+from headrace.store import LOG_FILE, Store
+
+_PATIENCE_SECONDS: Final = 35.0
+"""Longer than the server ever waits for a verdict."""
+_KNOCK_SECONDS: Final = 2.0
+IN_PROCESS: Final = "in process"
+
+
+class Door(NamedTuple):
+    """An open client, and where it leads: a URL, or :data:`IN_PROCESS`."""
+
+    client: httpx.AsyncClient
+    where: str
+
+    async def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """One request; whatever the answer says.
+
+        :raises UnavailableError: no answer.
+        """
+        try:
+            return await self.client.request(method, path, **request)
+        except httpx.InvalidURL as error:
+            raise BadInputError(f"{self.where} is no URL ({error}); write it as http://127.0.0.1:8416") from None
+        except httpx.HTTPError as error:
+            raise UnavailableError(
+                f"{self.where} does not answer ({_said(error)}); is `headrace dev` running?"
+            ) from None
+
+
+@asynccontextmanager
+async def open_door(
+    store: Path | None, url: str | None, api_key: str | None, *, make: bool = False
+) -> AsyncGenerator[Door, None]:
+    """The API: at ``url``; else of the process that runs on the store; else in this process, which opens the store for
+    writing meanwhile (``make`` makes it, if there is none).
+
+    :raises NotFoundError: there is no store.
+    :raises WriterLockedError: another process has the store open, and does not answer.
+    """
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    place = directory(store)
+    found = url if url is not None else await running(place)
+    if found is not None:
+        if not found.startswith(("http://", "https://")):
+            raise BadInputError(f"{found[:80]!r} is no URL; write it as http://127.0.0.1:8416")
+        async with httpx.AsyncClient(base_url=found, headers=headers, timeout=_PATIENCE_SECONDS) as client:
+            yield Door(client, found)
+        return
+    if not make and not (place / LOG_FILE).exists():
+        raise NotFoundError(f"there is no store at {place}; `headrace dev --store {place}` makes one")
+    from headrace.api.app import create_app  # noqa: PLC0415 - not needed where a process runs, and slow to import
+
+    with Store(place, writer=True) as opened:
+        transport = httpx.ASGITransport(create_app(opened, load_settings(place)), raise_app_exceptions=False)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=headers, timeout=_PATIENCE_SECONDS
+        ) as client:
+            yield Door(client, IN_PROCESS)
+
+
+async def running(place: Path) -> str | None:
+    """Where the process that runs on the store answers, ``None`` when none does."""
+    try:
+        said = json.loads((place / SERVER_FILE).read_text(encoding="utf-8"))
+        url = str(said["url"])
+        async with httpx.AsyncClient(base_url=url, timeout=_KNOCK_SECONDS) as client:
+            await client.get("/health/live")
+    except (OSError, ValueError, KeyError, TypeError, httpx.HTTPError):
+        return None  # a process that was killed leaves its file behind
+    return url
+
+
+def refused(response: httpx.Response) -> HeadraceError:
+    """The exception that a problem (RFC 9457) stands for."""
+    said = body(response)
+    detail = said.get("detail") or said.get("title") or f"the answer was {response.status_code} and no explanation"
+    reason = f" ({said['reason']})" if "reason" in said else ""
+    message = f"{detail}{reason}"
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        return NotFoundError(message)
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        return BadInputError(f"{message}; give it with --api-key or HEADRACE_API_KEY" if "key" in message else message)
+    if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status_code in (408, 429):
+        return UnavailableError(message)
+    return BadInputError(message)
+
+
+def body(response: httpx.Response) -> Mapping[str, Any]:
+    """The answer's JSON object, empty where it is none."""
+    try:
+        said = response.json()
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _said(error: httpx.HTTPError) -> str:
+    return str(error) or type(error).__name__

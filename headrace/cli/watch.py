@@ -1,0 +1,7 @@
+"""``headrace watch``."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command to ``app``."""

@@ -1,0 +1,68 @@
+"""``headrace demo``: the races, on the embedded store, with real parts: a CalDAV server, signed webhooks, the HTTP API."""
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from headrace.api.server import BackgroundServer
+from headrace.demo.acts import Stage, calendar_race, mail_race, phantom
+from headrace.demo.caldav_server import CaldavServer
+from headrace.demo.people import Agent, CalendarApp, Mailbox
+from headrace.demo.timeline import Timeline
+from headrace.errors import BadInputError
+from headrace.processors.audit import verify
+from headrace.settings import DEFAULT_WEBHOOK, load_settings, webhook_endpoints
+from headrace.store import LOG_FILE, Store
+
+_EXPECTED: Final = {"accepted": 3, "superseded": 3}
+MISMATCH: Final = 6
+
+
+def run_demo(*, store: Path | None, as_json: bool) -> int:
+    """Play the races; with ``store`` the store is kept there. Returns the exit code: 0, or 6 if something is not as told.
+
+    :raises BadInputError: ``store`` already holds a store.
+    :raises UnavailableError: the CalDAV server is not installed or does not start.
+    """
+    if store is not None and (store / LOG_FILE).exists():
+        raise BadInputError(f"{store} already holds a store; give the demo a directory of its own")
+    timeline = Timeline(as_json=as_json)
+    with tempfile.TemporaryDirectory(prefix="headrace-demo-") as work:
+        directory = store if store is not None else Path(work) / "store"
+        with Store(directory, writer=True) as opened:
+            verdicts = _play(opened, Path(work), timeline)
+            verified = verify(opened.log, opened.tables, opened.registry, opened.kinds).verified
+    counts = {name: verdicts.count(name) for name in _EXPECTED}
+    timeline.close({**counts, "verified": verified}, _look_further(store))
+    return 0 if verified and counts == _EXPECTED else MISMATCH
+
+
+def _play(store: Store, work: Path, timeline: Timeline) -> list[str]:
+    settings = load_settings(store.directory, host="127.0.0.1", port=0)
+    secret = webhook_endpoints(settings)[DEFAULT_WEBHOOK].secrets[0]
+    with (
+        BackgroundServer(store, settings) as server,
+        CaldavServer(work / "caldav", username="ann") as caldav,
+        httpx.Client(base_url=server.url, timeout=30) as http,
+    ):
+        mailbox = Mailbox(http, secret)
+        stage = Stage(mailbox, CalendarApp(caldav, store), Agent(http), timeline)
+        for act in (mail_race, calendar_race, phantom):
+            act(stage)
+    return stage.verdicts
+
+
+def _look_further(store: Path | None) -> list[tuple[str, str]]:
+    if store is None:
+        return [
+            ("keep the store:", "headrace demo --store ./demo"),
+            ("a server to talk to:", "headrace dev --store ./mine"),
+        ]
+    return [
+        ("why the first draft was refused:", f"headrace audit explain demo-1 --account ann --store {store}"),
+        ("the log itself:", f"headrace log ls --store {store}"),
+        ("fold it again and compare:", f"headrace audit verify --store {store}"),
+        ("ask it in SQL:", f"sqlite3 {store}/tables.db 'SELECT id, verdict, finding FROM proposals'"),
+    ]

@@ -1,0 +1,148 @@
+"""An entity as it was at an earlier position: its own records, folded again.
+
+What became of every record is in the ``events`` index, so nothing is judged anew here: of the records that changed the
+entity the bodies are read back from the log, and each does to the row what it did in the fold
+(:mod:`headrace.processors.core`). The result equals the tables as they were when that position was the last one folded.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from headrace.errors import LogMismatchError
+from headrace.log.port import Log, Stored
+from headrace.processors.core.kind import Kind
+from headrace.processors.core.model import ClaimRow, EntityRow, Event, Intent
+from headrace.projections import queries
+from headrace.projections.port import Reader
+from headrace.projections.queries import Horizon
+from headrace.schemas.refs import ActorRef, EntityRef, Token
+from headrace.schemas.registry import Registry
+
+_RUN: Final = 64
+"""Records read at once at most, where they stand close together."""
+_GAP: Final = 8
+_FACTS: Final = frozenset({"applied", "echo"})
+
+
+class Past(NamedTuple):
+    """``row`` is ``None`` where nothing effective had happened yet; ``horizon`` is what the tables said then."""
+
+    horizon: Horizon
+    row: EntityRow | None
+    claim: ClaimRow | None
+
+
+def entity_at(reader: Reader, log: Log, registry: Registry, kind: Kind, ref: EntityRef, at: Token) -> Past:
+    """The entity right after the record at ``at``, which must be a position of the account's partition that these tables
+    have folded.
+
+    :raises LogMismatchError: the log has no record that the index knows: it is not the one that was folded.
+    """
+    last = queries.event_at(reader, at.partition, at.offset)
+    if last is None:
+        raise LogMismatchError(f"partition {at.partition}: the tables lack offset {at.offset}; rebuild them")
+    horizon = Horizon(at.log_id, at.partition, at.offset + 1, last["chain"], last["log_time"])
+    events = _events(reader, ref, at.offset)
+    bodies = _bodies(log, registry, at.partition, [event["offset"] for event in events])
+    row = EntityRow(ref)
+    for event in events:
+        _step(reader, kind, row, event, bodies[event["offset"]])
+    return Past(horizon, row if row.exists else None, _claim_at(reader, log, registry, ref, at))
+
+
+def _events(reader: Reader, ref: EntityRef, until: int) -> list[dict[str, Any]]:
+    """What changed the entity, in log order: its effective events, and the attempts on its intents while these were
+    open."""
+    effective = queries.effective_events(reader, ref, until)
+    accepted: dict[str, int] = {}
+    found = list(effective)
+    for event in effective:
+        named = event["proposal"]
+        if event["disposition"] == "accepted":
+            accepted[named] = event["offset"]
+        elif named in accepted:
+            found += queries.attempts(reader, ref, named, accepted.pop(named), event["offset"])
+    for named, offset in accepted.items():
+        found += queries.attempts(reader, ref, named, offset, until)
+    return sorted(found, key=lambda event: int(event["offset"]))
+
+
+def _step(reader: Reader, kind: Kind, row: EntityRow, event: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+    """What the record did to the entity, by what the index says became of it."""
+    disposition, named = event["disposition"], event["proposal"]
+    if disposition in _FACTS:
+        actor = ActorRef(event["actor_kind"], event["actor_id"])
+        row.state = kind.evolve(row.state, Event(event["type"], body, actor))
+        if body.get("content") is not None:
+            row.content, row.content_key = body["content"], body.get("content_key")
+        for intent in row.intents:
+            if intent.attempt is not None:
+                intent.clean = False
+        if disposition == "echo":
+            _end(row, named)
+    elif disposition == "accepted":
+        proposal = queries.proposal(reader, row.ref.tenant, row.ref.account, named)
+        if proposal is None:
+            raise LogMismatchError(f"the tables lack the proposal {named}, which was accepted; rebuild them")
+        row.intents.append(Intent(named, proposal.proposal.type, proposal.proposal.data, event["offset"]))
+    else:
+        _delivery(kind, row, disposition, named, body)
+    if event["effect"] is not None:
+        if row.first_offset < 0:
+            row.first_offset = event["offset"]
+        row.head_offset, row.head_check, row.head_time = event["offset"], event["chain"][:8], event["log_time"]
+
+
+def _delivery(kind: Kind, row: EntityRow, disposition: str, named: str, body: Mapping[str, Any]) -> None:
+    intent = next((one for one in row.intents if one.proposal == named), None)
+    if disposition == "granted" and intent is not None:
+        intent.attempt, intent.foreseen, intent.clean = body["attempt"], body["foreseen"], True
+    elif disposition == "unknown" and intent is not None:
+        intent.unknown = True
+    elif disposition not in ("granted", "unknown"):
+        if disposition == "succeeded" and intent is not None and intent.clean:
+            row.state = kind.foresee(row.state, intent.type, intent.data)
+        _end(row, named)
+
+
+def _end(row: EntityRow, proposal: str) -> None:
+    row.intents = [intent for intent in row.intents if intent.proposal != proposal]
+
+
+def _claim_at(reader: Reader, log: Log, registry: Registry, ref: EntityRef, at: Token) -> ClaimRow | None:
+    """The claim on the entity as the fold held it then; it may have run out."""
+    event = queries.last_claim_record(reader, ref, at.offset)
+    if event is None or event["type"] != "claim.taken":
+        return None
+    body = _bodies(log, registry, at.partition, [event["offset"]])[event["offset"]]
+    return ClaimRow(ref, body["claim"], event["actor_id"], body["until"], event["offset"])
+
+
+def stored_at(log: Log, partition: int, offsets: Iterable[int]) -> Iterator[Stored]:
+    """The records at these offsets (ascending), those that stand close together read at once.
+
+    :raises LogMismatchError: the log lacks one of them.
+    """
+    for run in _runs(offsets):
+        wanted, found = set(run), 0
+        for stored in log.read(partition, run[0], run[-1] - run[0] + 1):
+            if stored.offset in wanted:
+                found += 1
+                yield stored
+        if found != len(wanted):
+            raise LogMismatchError(f"partition {partition}: the log lacks records that were folded; restore it")
+
+
+def _bodies(log: Log, registry: Registry, partition: int, offsets: Iterable[int]) -> dict[int, Mapping[str, Any]]:
+    return {stored.offset: registry.decode(stored.value).body for stored in stored_at(log, partition, offsets)}
+
+
+def _runs(offsets: Iterable[int]) -> Iterator[list[int]]:
+    run: list[int] = []
+    for offset in offsets:
+        if run and (offset - run[-1] > _GAP or offset - run[0] >= _RUN):
+            yield run
+            run = []
+        run.append(offset)
+    if run:
+        yield run
