@@ -1,5 +1,5 @@
-"""What can be set: by arguments, by ``HEADRACE_…`` in the environment, by ``headrace.toml`` in the store's directory, in
-that order of precedence.
+"""What can be set: by arguments, by ``HEADRACE_…`` in the environment, by ``headrace.toml`` in the store's directory,
+in that order of precedence.
 
 .. code-block:: toml
 
@@ -89,8 +89,8 @@ class Webhook(BaseModel):
     tenant: OpaqueId
     source: Annotated[str, Field(pattern=r"^[A-Za-z0-9._~:/+=-]{1,200}$")]
     actor: str = WEBHOOK_ACTOR
-    secrets: tuple[str, ...] = Field((), repr=False)
-    secret_files: tuple[Path, ...] = Field((), description="relative to the store's directory")
+    secrets: tuple[str, ...] = Field(default=(), repr=False)
+    secret_files: tuple[Path, ...] = Field(default=(), description="relative to the store's directory")
 
     @field_validator("actor")
     @classmethod

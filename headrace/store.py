@@ -16,13 +16,13 @@ from typing import Final, Self
 from headrace.errors import LogMismatchError, NotFoundError
 from headrace.keys import Keys
 from headrace.kinds import installed_kinds, installed_schemas
-from headrace.log.opening import DEFAULT_PARTITIONS, open_log
 from headrace.log.sqlite import SqliteLog
 from headrace.processors.applied import Applied
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
 from headrace.processors.embedded import EmbeddedHost
 from headrace.processors.engine import Engine
 from headrace.producers.intake import Intake
+from headrace.producers.opening import DEFAULT_PARTITIONS, open_log
 from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.projections.sqlite import SqliteTables
 

@@ -18,7 +18,7 @@ class Applied:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._next: dict[int, int] = {}
-        self._listeners: set[Callable[[], None]] = set()
+        self._listeners: set[Callable[[], object]] = set()
         self._stopped: HeadraceError | None = None
         self._failed: dict[int, HeadraceError] = {}
         self._paused: dict[int, HeadraceError] = {}
@@ -109,23 +109,23 @@ class Applied:
                 except TimeoutError:
                     return self.next_offset(partition) > offset
 
-    def listening(self, listener: Callable[[], None]) -> "_Listening":
+    def listening(self, listener: Callable[[], object]) -> "_Listening":
         """A context in which ``listener`` is called after every change, from the thread that made it."""
         return _Listening(self, listener)
 
-    def add(self, listener: Callable[[], None]) -> None:
+    def add(self, listener: Callable[[], object]) -> None:
         """Start calling ``listener``."""
         with self._condition:
             self._listeners.add(listener)
 
-    def remove(self, listener: Callable[[], None]) -> None:
+    def remove(self, listener: Callable[[], object]) -> None:
         """Stop calling ``listener``."""
         with self._condition:
             self._listeners.discard(listener)
 
 
 class _Listening:
-    def __init__(self, applied: Applied, listener: Callable[[], None]) -> None:
+    def __init__(self, applied: Applied, listener: Callable[[], object]) -> None:
         self._applied, self._listener = applied, listener
 
     def __enter__(self) -> None:

@@ -21,6 +21,8 @@ _CHAINS: Final = (
     "SELECT offset, chain FROM events"
     " WHERE partition = :partition AND offset >= :first AND offset < :end ORDER BY offset"
 )
+_OF_OTHERS: Final = ("delivery.", "proposal.withdrawn", "review.", "source.")
+"""Records that are effective on the entity of the proposal they name: their rows are about that entity."""
 
 
 class ChainWalk:
@@ -159,8 +161,8 @@ def _differs(envelope: Envelope, row: dict[str, Any]) -> bool:
     kept = ("type", "event_id", "source", "actor_kind", "actor_id", "occurred_at", "observed_at")
     if said != tuple(row[name] for name in (*kept, "causation", "correlation", "sync")):
         return True
-    if row["effect"] is not None and row["effect"] != row["type"]:
-        return False  # the row is about the proposal's entity, the record perhaps about none
+    if row["effect"] is not None and row["type"].startswith(_OF_OTHERS):
+        return False
     return (envelope.kind, envelope.entity, ",".join(envelope.concerns)) != (
         row["kind"],
         row["entity"],

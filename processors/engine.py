@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from headrace.errors import HaltError, LogMismatchError
+from headrace.errors import FencedError, HaltError, KindError, LogMismatchError
 from headrace.log.framing import GENESIS, chain
 from headrace.log.port import Log, LogDescription, Stored
 from headrace.processors.core.fold import step
@@ -105,18 +105,37 @@ class Engine:
         row = replace(before)  # what was folded so far stays as it was until this batch is committed
         decoder = Decoder(self._registry, partition, row.partitions, row.chain)
         items = [decoder.decode(stored) for stored in batch]
+        self._check_opening(before, items[0])
         memory = Memory(row, self._kinds)
-        self._load(memory, items)
-        for item in items:
-            step(memory, item)
-        expected = (self._log_id or row.log_id, before.partitions)
-        if before.next_offset == 0 and (row.log_id, row.partitions) != expected:
-            raise LogMismatchError(
-                f"partition {partition} begins with another log's opening; its records were mixed up: restore the log"
-            )
+        try:
+            self._load(memory, items)
+            for item in items:
+                step(memory, item)
+        except KindError:
+            self._check_fence(before)
+            raise
         self._tables.commit(memory, batch)
         self._partitions[partition] = row
         return memory
+
+    def _check_opening(self, row: PartitionRow, item: Entry | Poison) -> None:
+        """The opening that every partition has for itself must be this log's."""
+        if item.offset != 0 or isinstance(item, Poison) or item.envelope.type != "log.opened":
+            return
+        log_id = bytes.fromhex(item.body["log_id"])
+        if (log_id, item.body["partitions"]) != (self._log_id or log_id, row.partitions):
+            raise LogMismatchError(
+                f"partition {row.partition} begins with another log's opening: records were mixed up; restore the log"
+            )
+
+    def _check_fence(self, before: PartitionRow) -> None:
+        """Folding over rows that another owner has moved on can fail in any way: that is no bug in a kind."""
+        now = self._tables.resume(before.partition)
+        if (now.next_offset if now is not None else 0) != before.next_offset:
+            raise FencedError(
+                f"partition {before.partition} is no longer at offset {before.next_offset}: another processor owns it;"
+                " this one wrote nothing"
+            )
 
     def forget(self, partition: int) -> None:
         """The partition is somebody else's now."""

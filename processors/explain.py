@@ -21,6 +21,7 @@ from headrace.schemas.refs import EntityRef, Touch
 from headrace.schemas.registry import Registry
 
 _PROPOSAL: Final = "SELECT * FROM proposals WHERE tenant = :tenant AND account = :account AND id = :id"
+_PARTITION: Final = "SELECT log_id FROM partitions WHERE partition = :partition"
 _AT: Final = "SELECT * FROM events WHERE partition = :partition AND offset = :offset"
 _ON: Final = (
     "SELECT * FROM events WHERE tenant = :tenant AND account = :account AND kind = :kind AND entity = :entity"
@@ -91,7 +92,7 @@ def explain(log: Log, reader: Reader, registry: Registry, *, tenant: str, accoun
         )
     row, partition = proposal_row(found[0]), int(found[0]["partition"])
     policy = _policy(log, reader, registry, partition, row.judged_at)
-    judgement = _Judgement(partition, row.judged_at, row.proposal, policy)
+    judgement = _Judgement(partition, row.judged_at, row.proposal, policy, _log_id(reader, partition))
     overtaken_by = row.finding.get("event")
     reads = [_read(reader, read, judgement) for read in row.proposal.reads]
     return Explanation(
@@ -131,6 +132,11 @@ def _proposal(reader: Reader, proposal: Proposal, partition: int) -> dict[str, A
     return said
 
 
+def _log_id(reader: Reader, partition: int) -> bytes:
+    log_id: bytes = reader.rows(_PARTITION, {"partition": partition})[0]["log_id"]
+    return log_id
+
+
 def _policy(log: Log, reader: Reader, registry: Registry, partition: int, at: int) -> Policy | None:
     """The policy that was in force at an offset."""
     found = reader.rows(_POLICY, {"partition": partition, "at": at})
@@ -147,6 +153,7 @@ class _Judgement(NamedTuple):
     at: int
     proposal: Proposal
     policy: Policy | None
+    log_id: bytes
 
     def consequence(self, effect: Effect) -> str | None:
         """What the policy makes of an event for the proposal."""
@@ -165,7 +172,9 @@ def _read(reader: Reader, read: Read, judgement: _Judgement) -> dict[str, Any]:
         said["account"] = read.account
     if basis is None:
         return said | {"basis": None, "between": []}
-    here = basis.partition == partition and (read.account is None or read.account == own.account)
+    here = (basis.log_id, basis.partition) == (judgement.log_id, partition) and (
+        read.account is None or read.account == own.account
+    )
     rows = reader.rows(_AT, {"partition": partition, "offset": basis.offset}) if here and basis.offset < 2**63 else []
     known = rows[0] if rows and rows[0]["chain"][:8] == basis.check else None
     said["basis"] = {

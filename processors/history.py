@@ -32,9 +32,9 @@ class Past(NamedTuple):
     claim: ClaimRow | None
 
 
-def entity_at(reader: Reader, log: Log, registry: Registry, kind: Kind, ref: EntityRef, at: Token) -> Past:
-    """The entity right after the record at ``at``, which must be a position of the account's partition that these tables
-    have folded.
+def entity_at(reader: Reader, log: Log, registry: Registry, *, kind: Kind, ref: EntityRef, at: Token) -> Past:
+    """The entity right after the record at ``at``, which must be a position of the account's partition that these
+    tables have folded.
 
     :raises LogMismatchError: the log has no record that the index knows: it is not the one that was folded.
     """
@@ -61,9 +61,9 @@ def _events(reader: Reader, ref: EntityRef, until: int) -> list[dict[str, Any]]:
         if event["disposition"] == "accepted":
             accepted[named] = event["offset"]
         elif named in accepted:
-            found += queries.attempts(reader, ref, named, accepted.pop(named), event["offset"])
+            found += queries.attempts(reader, ref[:2], named, after=accepted.pop(named), until=event["offset"])
     for named, offset in accepted.items():
-        found += queries.attempts(reader, ref, named, offset, until)
+        found += queries.attempts(reader, ref[:2], named, after=offset, until=until)
     return sorted(found, key=lambda event: int(event["offset"]))
 
 
@@ -81,7 +81,7 @@ def _step(reader: Reader, kind: Kind, row: EntityRow, event: Mapping[str, Any], 
         if disposition == "echo":
             _end(row, named)
     elif disposition == "accepted":
-        proposal = queries.proposal(reader, row.ref.tenant, row.ref.account, named)
+        proposal = queries.proposal(reader, row.ref[:2], named)
         if proposal is None:
             raise LogMismatchError(f"the tables lack the proposal {named}, which was accepted; rebuild them")
         row.intents.append(Intent(named, proposal.proposal.type, proposal.proposal.data, event["offset"]))
@@ -114,8 +114,9 @@ def _claim_at(reader: Reader, log: Log, registry: Registry, ref: EntityRef, at: 
     event = queries.last_claim_record(reader, ref, at.offset)
     if event is None or event["type"] != "claim.taken":
         return None
+    actor = ActorRef(event["actor_kind"], event["actor_id"])
     body = _bodies(log, registry, at.partition, [event["offset"]])[event["offset"]]
-    return ClaimRow(ref, body["claim"], event["actor_id"], body["until"], event["offset"])
+    return ClaimRow(ref, body["claim"], actor.name, body["until"], event["offset"])
 
 
 def stored_at(log: Log, partition: int, offsets: Iterable[int]) -> Iterator[Stored]:

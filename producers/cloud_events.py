@@ -21,7 +21,6 @@ from headrace.errors import BadInputError
 from headrace.producers.event import NewEvent
 from headrace.producers.intake import Intake, concerns
 from headrace.producers.refusal import RefusedError
-from headrace.schemas.definition import CONTENT
 from headrace.schemas.datum import misfit
 from headrace.schemas.definition import CONTENT
 from headrace.schemas.envelope import normal_time

@@ -20,12 +20,13 @@ import recurring_ical_events
 from headrace.errors import BadInputError
 from headrace.producers.ical_lines import relevant_lines
 from headrace.producers.ical_reach import reach_of
+from headrace.producers.ical_zones import LAST_YEAR
 
 MAX_OCCURRENCES: Final = 366
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _DAY: Final = timedelta(days=1)
-_YEARS: Final = range(2, 9000)
+_YEARS: Final = range(2, LAST_YEAR + 1)
 _MAX_SEQUENCE: Final = 2**63 - 1
 _STATUSES: Final = frozenset({"confirmed", "tentative", "cancelled"})
 # RFC 5545 §3.6.1: MUST NOT occur more than once; the libraries trip over a second one.
@@ -64,9 +65,9 @@ def parse_calendar_object(text: str, zone: tzinfo = UTC) -> CalendarObject | Non
     calendar = _parse(lines)
     events = calendar.events
     uid = _check(events)
-    _shorten(events)
     master = _primary(events)
     try:
+        _mend_ends(events, zone)
         occurrences, unbounded_from = _occurrences(calendar, events, master, zone)
         occurred_at = _occurred_at(events)
     except _LIBRARY_ERRORS:
@@ -77,7 +78,7 @@ def parse_calendar_object(text: str, zone: tzinfo = UTC) -> CalendarObject | Non
         "uid": uid,
         "sequence": max(_sequence(event) for event in events),
         "status": _status(master, events),
-        "busy": any(_text(event, "TRANSP").upper() != "TRANSPARENT" for event in events),
+        "busy": any(_busy(event) for event in events if event is master or not _cancelled(event)),
         "all_day": not isinstance(_start(master), datetime),
         "occurrences": [{"start": start, "end": end} for start, end in occurrences],
         "unbounded_from": unbounded_from,
@@ -113,6 +114,10 @@ def _check(events: Sequence[icalendar.Event]) -> str:
                 raise BadInputError(f"its {name} is given more than once")
         if "DTSTART" not in event:
             raise BadInputError("its DTSTART is missing")
+        for name in ("DTSTART", "DTEND", "RECURRENCE-ID"):
+            # icalendar reads times of day, durations and periods here, too.
+            if name in event and not isinstance(event.get(name).dt, date):
+                raise BadInputError(f"its {name} is neither a date nor a date with a time")
         if _start(event).year not in _YEARS:
             raise BadInputError("its DTSTART is out of range")
         if not 0 <= _sequence(event) <= _MAX_SEQUENCE:
@@ -126,13 +131,18 @@ def _check(events: Sequence[icalendar.Event]) -> str:
     return uid
 
 
-def _shorten(events: Sequence[icalendar.Event]) -> None:
-    """9999-12-31 is written for "never ends". It leaves no room to calculate with; a thousand years are as good."""
+def _mend_ends(events: Sequence[icalendar.Event], zone: tzinfo) -> None:
+    """Make ends that cannot be calculated with into ones that can."""
     for event in events:
-        end = event.get("DTEND")
-        if end is not None and end.dt.year >= _YEARS.stop:
-            last = end.dt.replace(year=_start(event).year + 1000, day=min(end.dt.day, 28))
-            event["DTEND"] = icalendar.vDDDTypes(last)
+        start, end, duration = _start(event), event.get("DTEND"), event.get("DURATION")
+        if end is not None and _utc(end.dt.replace(year=min(end.dt.year, LAST_YEAR)), zone) < _utc(start, zone):
+            # recurring-ical-events would take it for the start, of the whole series. RFC 5545 §3.8.2.2 forbids it.
+            del event["DTEND"]
+        elif end is not None and end.dt.year > LAST_YEAR:
+            # 9999-12-31 is written for "never ends"; a thousand years leave room to convert between time zones.
+            event["DTEND"] = icalendar.vDDDTypes(end.dt.replace(year=start.year + 1000, day=min(end.dt.day, 28)))
+        if duration is not None and duration.dt < timedelta():
+            del event["DURATION"]
 
 
 def _primary(events: Sequence[icalendar.Event]) -> icalendar.Event:
@@ -154,6 +164,10 @@ def _status(master: icalendar.Event, events: Sequence[icalendar.Event]) -> str:
 
 def _cancelled(event: icalendar.Component) -> bool:
     return _text(event, "STATUS").upper() == "CANCELLED"
+
+
+def _busy(event: icalendar.Event) -> bool:
+    return _text(event, "TRANSP").upper() != "TRANSPARENT"
 
 
 def _values(event: icalendar.Component, name: str) -> list[Any]:

@@ -11,11 +11,11 @@ from typing import Final
 from icalendar.parser import Contentlines
 
 from headrace.errors import BadInputError
+from headrace.producers.ical_zones import needed
 
 MAX_CHARACTERS: Final = 1_000_000
 MAX_DATES: Final = 10_000
 MAX_EVENTS: Final = 1_000
-MAX_ZONE_RULES: Final = 200
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+(?=[;:])")
 _KEPT: Final = {
     ("VCALENDAR",): frozenset({"CALSCALE"}),
@@ -29,11 +29,6 @@ _KEPT: Final = {
         "TRANSP", "ORGANIZER", "ATTENDEE", "SUMMARY", "DESCRIPTION", "LOCATION", "LAST-MODIFIED", "DTSTAMP",
     }),
 }  # fmt: skip
-# Every conversion walks a custom zone's onsets from its first one, so they must be sparse: at most a few a year.
-_SPARSE_RULE: Final = re.compile(
-    r"(?:(?:FREQ=YEARLY|INTERVAL=[1-9]\d{0,3}|COUNT=\d{1,4}|UNTIL=[0-9TZ]{8,16}|WKST=[A-Z]{2}"
-    r"|BYMONTH=\d{1,2}|BYDAY=[+-]?\d{0,2}[A-Z]{2}|BYMONTHDAY=[-0-9,]{1,32})(?:;|\Z))+\Z"
-)
 
 
 def relevant_lines(text: str) -> list[str] | None:
@@ -42,19 +37,20 @@ def relevant_lines(text: str) -> list[str] | None:
     :raises BadInputError: it is no iCalendar object, or larger than any calendar needs.
     """
     kept: list[str] = []
-    counts = {"characters": 0, "dates": 0, "VEVENT": 0, "onsets": 0}
+    counts = {"characters": 0, "dates": 0, "VEVENT": 0}
+    zone_at = 0
     for path, name, line in _located(text):
+        kept.append(line)
         if name == "BEGIN":
             counts["VEVENT"] += path[-1] == "VEVENT"
-            counts["onsets"] += path[-1] in {"STANDARD", "DAYLIGHT"}
-        elif name != "END":
-            if name in {"RDATE", "EXDATE"}:
-                counts["dates"] += line.count(",") + 1
-            if "VTIMEZONE" in path and name == "RRULE" and not _SPARSE_RULE.match(line.partition(":")[2].upper()):
-                raise BadInputError("its VTIMEZONE's RRULE changes the clock more than a few times a year")
+            zone_at = len(kept) if path[-1] == "VTIMEZONE" else zone_at
+        elif name == "END" and path[-1] == "VTIMEZONE":
+            if not needed(kept[zone_at:]):
+                del kept[zone_at - 1 :]
+        elif name in {"RDATE", "EXDATE"}:
+            counts["dates"] += line.count(",") + 1
         counts["characters"] += len(line)
         _check(counts)
-        kept.append(line)
     return kept if counts["VEVENT"] else None
 
 
@@ -93,7 +89,6 @@ def _check(counts: dict[str, int]) -> None:
         "characters": (MAX_CHARACTERS, "text longer than"),
         "dates": (MAX_DATES, "RDATE and EXDATE with more values than"),
         "VEVENT": (MAX_EVENTS, "more VEVENTs than"),
-        "onsets": (MAX_ZONE_RULES, "more time-zone onsets than"),
     }
     for what, (limit, words) in limits.items():
         if counts[what] > limit:

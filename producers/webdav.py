@@ -142,11 +142,13 @@ class CalendarCollection:
             raise BadInputError(
                 f"{self._host} lists only a part of the calendar and does not go on: raise its limit on results"
             )
-        if listing is not None:
+        if listing is not None and listing.token is not None:
             return listing
-        reply = self._send("PROPFIND", _propfind(), depth=1)
-        page = self._page(_multistatus(reply, self._host))
-        return Listing(page.members, frozenset(), None)
+        root = _multistatus(self._send("PROPFIND", _propfind(), depth=1), self._host)
+        if root.find(f"{_DAV}response") is None:
+            # RFC 4918 §9.1: the collection itself is among the answers. An empty calendar is not to be made of nothing.
+            raise BadInputError(f"{self._host} answers nothing about the calendar: check the URL")
+        return Listing(self._page(root).members, frozenset(), None)
 
     def fetch(self, members: Mapping[str, Member]) -> dict[str, Resource | None]:
         """The text of each of ``members`` (RFC 4791 §7.9); ``None`` for one that is gone by now."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from headrace.processors.core.kind import Kind
-from headrace.processors.core.model import ClaimRow, EntityRow, ProposalRow, SourceRow
+from headrace.processors.core.model import AccountKey, ClaimRow, EntityRow, ProposalRow, SourceRow
 from headrace.projections import rows
 from headrace.projections.kind_tables import entity_row
 from headrace.projections.port import Reader
@@ -17,7 +17,9 @@ from headrace.schemas.refs import EntityRef, Token, Touch
 
 _CHECK: Final = 8
 """Bytes of a chain value that a token carries."""
-_EVENT_COLUMNS: Final = ", ".join(rows.EVENT_COLUMNS)
+_COLUMNS: Final = ", ".join(rows.EVENT_COLUMNS)
+_HERE: Final = "tenant = :tenant AND account = :account"
+_EVENTS: Final = f"{_COLUMNS} FROM events WHERE {_HERE}"
 
 
 class Horizon(NamedTuple):
@@ -81,7 +83,7 @@ def horizons(reader: Reader) -> list[Horizon]:
 
 def event_at(reader: Reader, partition: int, offset: int) -> dict[str, Any] | None:
     """The row of ``events`` for one record."""
-    sql = f"SELECT {_EVENT_COLUMNS} FROM events WHERE partition = :partition AND offset = :offset"
+    sql = f"SELECT {_COLUMNS} FROM events WHERE partition = :partition AND offset = :offset"  # noqa: S608 - our names
     found = reader.rows(sql, {"partition": partition, "offset": offset})
     return found[0] if found else None
 
@@ -97,66 +99,55 @@ def is_history(reader: Reader, token: Token) -> bool:
 
 
 def account_events(
-    reader: Reader, tenant: str, account: str, after: int, limit: int, *, kind: str = "", entity: str = ""
+    reader: Reader, account: AccountKey, *, after: int, limit: int, kind: str = "", entity: str = ""
 ) -> list[dict[str, Any]]:
     """An account's rows of ``events`` in log order with ``offset > after``, of one kind or entity where named."""
-    sql = (
-        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND offset > :after"
-        f"{_about(kind, entity)} ORDER BY offset LIMIT :limit"
-    )
-    parameters = {"tenant": tenant, "account": account, "after": after, "limit": limit, "kind": kind, "entity": entity}
-    return reader.rows(sql, parameters)
+    sql = f"SELECT {_EVENTS} AND offset > :after{_about(kind, entity)} ORDER BY offset LIMIT :limit"
+    return reader.rows(sql, {**_of(account), "after": after, "limit": limit, "kind": kind, "entity": entity})
 
 
 def latest_account_events(
-    reader: Reader, tenant: str, account: str, before: int, limit: int, *, kind: str = "", entity: str = ""
+    reader: Reader, account: AccountKey, *, before: int, limit: int, kind: str = "", entity: str = ""
 ) -> list[dict[str, Any]]:
     """As :func:`account_events`, newest first, with ``offset < before``."""
-    sql = (
-        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND offset < :before"
-        f"{_about(kind, entity)} ORDER BY offset DESC LIMIT :limit"
-    )
-    parameters = {
-        "tenant": tenant,
-        "account": account,
-        "before": before,
-        "limit": limit,
-        "kind": kind,
-        "entity": entity,
-    }
-    return reader.rows(sql, parameters)
+    sql = f"SELECT {_EVENTS} AND offset < :before{_about(kind, entity)} ORDER BY offset DESC LIMIT :limit"
+    return reader.rows(sql, {**_of(account), "before": before, "limit": limit, "kind": kind, "entity": entity})
 
 
 def _about(kind: str, entity: str) -> str:
     return (" AND kind = :kind" if kind else "") + (" AND entity = :entity" if entity else "")
 
 
+def _of(account: AccountKey) -> dict[str, Any]:
+    return {"tenant": account[0], "account": account[1]}
+
+
 def effective_events(reader: Reader, ref: EntityRef, until: int) -> list[dict[str, Any]]:
     """An entity's effective events in log order with ``offset <= until``."""
     sql = (
-        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND kind = :kind"
-        " AND entity = :id AND offset <= :until AND effect IS NOT NULL ORDER BY offset"
+        f"SELECT {_EVENTS} AND kind = :kind AND entity = :id AND offset <= :until"
+        " AND effect IS NOT NULL ORDER BY offset"
     )
     return reader.rows(sql, {**ref._asdict(), "until": until})
 
 
-def attempts(reader: Reader, ref: EntityRef, proposal_id: str, after: int, until: int) -> list[dict[str, Any]]:
+def attempts(reader: Reader, account: AccountKey, proposal_id: str, *, after: int, until: int) -> list[dict[str, Any]]:
     """What deliveries did to a proposal's intent without being effective (an attempt granted, an outcome unknown), in
     log order with ``after < offset <= until``."""
     sql = (
-        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND offset > :after"
+        f"SELECT {_EVENTS} AND offset > :after"
         " AND offset <= :until AND proposal = :proposal AND effect IS NULL AND disposition IN ('granted', 'unknown')"
         " ORDER BY offset"
     )
-    here = {"tenant": ref.tenant, "account": ref.account, "proposal": proposal_id, "after": after, "until": until}
+    here = {**_of(account), "proposal": proposal_id, "after": after, "until": until}
     return reader.rows(sql, here)
 
 
 def last_claim_record(reader: Reader, ref: EntityRef, until: int) -> dict[str, Any] | None:
     """The last ``claim.taken`` or ``claim.released`` that counted on an entity with ``offset <= until``."""
     sql = (
-        f"SELECT {_EVENT_COLUMNS} FROM events WHERE tenant = :tenant AND account = :account AND kind = :kind"
-        " AND entity = :id AND offset <= :until AND disposition = 'noted'"
+        f"SELECT {_EVENTS} AND kind = :kind AND entity = :id"
+        " AND offset <= :until AND disposition = 'noted'"
         " AND type IN ('claim.taken', 'claim.released') ORDER BY offset DESC LIMIT 1"
     )
     found = reader.rows(sql, {**ref._asdict(), "until": until})
@@ -164,12 +155,12 @@ def last_claim_record(reader: Reader, ref: EntityRef, until: int) -> dict[str, A
 
 
 def quarantine(reader: Reader, tenant: str | None, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
-    """Records set aside, by partition and offset: a tenant's, or with ``None`` everybody's, unreadable keys included."""
+    """Records set aside, by partition and offset: a tenant's, or with ``None`` all, also those without a key."""
     sql = (
         "SELECT q.partition, q.offset, q.reason, q.appended_at, LENGTH(q.value) AS bytes, e.tenant, e.account"
         " FROM quarantine q JOIN events e ON e.partition = q.partition AND e.offset = q.offset"
         " WHERE (q.partition > :partition OR (q.partition = :partition AND q.offset > :offset))"
-        f"{' AND e.tenant = :tenant' if tenant is not None else ''} ORDER BY q.partition, q.offset LIMIT :limit"
+        " AND (:tenant IS NULL OR e.tenant = :tenant) ORDER BY q.partition, q.offset LIMIT :limit"
     )
     return reader.rows(sql, {"tenant": tenant, "partition": after[0], "offset": after[1], "limit": limit})
 
@@ -179,19 +170,16 @@ def quarantine(reader: Reader, tenant: str | None, after: tuple[int, int], limit
 
 def entity(reader: Reader, kind: Kind, ref: EntityRef) -> EntityRow | None:
     """An entity as it is now, ``None`` where nothing effective ever happened to it."""
-    sql = f"SELECT * FROM {kind.table} WHERE tenant = :tenant AND account = :account AND id = :id"
-    found = reader.rows(sql, {"tenant": ref.tenant, "account": ref.account, "id": ref.id})
+    sql = f"SELECT * FROM {kind.table} WHERE {_HERE} AND id = :id"  # noqa: S608 - our names
+    found = reader.rows(sql, {**_of(ref[:2]), "id": ref.id})
     return entity_row(ref, found[0]) if found else None
 
 
-def entities(reader: Reader, kind: Kind, tenant: str, account: str, after: str, limit: int) -> list[EntityRow]:
+def entities(reader: Reader, kind: Kind, account: AccountKey, *, after: str, limit: int) -> list[EntityRow]:
     """Entities of a kind with ``id > after``, by id."""
-    sql = (
-        f"SELECT * FROM {kind.table} WHERE tenant = :tenant AND account = :account AND id > :after"
-        " ORDER BY id LIMIT :limit"
-    )
-    found = reader.rows(sql, {"tenant": tenant, "account": account, "after": after, "limit": limit})
-    return [entity_row(EntityRef(tenant, account, kind.name, row["id"]), row) for row in found]
+    sql = f"SELECT * FROM {kind.table} WHERE {_HERE} AND id > :after ORDER BY id LIMIT :limit"  # noqa: S608 - our names
+    found = reader.rows(sql, {**_of(account), "after": after, "limit": limit})
+    return [entity_row(EntityRef(*account, kind.name, row["id"]), row) for row in found]
 
 
 def claim(reader: Reader, ref: EntityRef) -> ClaimRow | None:
@@ -205,17 +193,17 @@ def claim(reader: Reader, ref: EntityRef) -> ClaimRow | None:
     return None
 
 
-def claim_named(reader: Reader, tenant: str, account: str, name: str) -> ClaimRow | None:
+def claim_named(reader: Reader, account: AccountKey, name: str) -> ClaimRow | None:
     """The claim with this id in an account, if it is held."""
     sql = "SELECT * FROM claims WHERE tenant = :tenant AND account = :account AND claim = :claim"
-    for row in reader.rows(sql, {"tenant": tenant, "account": account, "claim": name}):
-        ref = EntityRef(tenant, account, row["kind"], row["entity"])
+    for row in reader.rows(sql, {**_of(account), "claim": name}):
+        ref = EntityRef(*account, row["kind"], row["entity"])
         return ClaimRow(ref, row["claim"], row["holder"], row["until"], row["offset"])
     return None
 
 
 def touching(
-    reader: Reader, tenant: str, account: str, scope: Touch, after: tuple[str, str], limit: int
+    reader: Reader, account: AccountKey, scope: Touch, *, after: tuple[str, str], limit: int
 ) -> list[tuple[str, str]]:
     """(kind, id) of entities that ever touched a scope, beyond ``after``: a superset of those that meet it now.
 
@@ -228,38 +216,28 @@ def touching(
         " AND (:end IS NULL OR starts_at IS NULL OR starts_at < :end)"
         " AND (kind > :kind OR (kind = :kind AND entity > :entity)) ORDER BY kind, entity LIMIT :limit"
     )
-    parameters = {
-        **scope._asdict(),
-        "tenant": tenant,
-        "account": account,
-        "kind": after[0],
-        "entity": after[1],
-        "limit": limit,
-    }
+    parameters = {**scope._asdict(), **_of(account), "kind": after[0], "entity": after[1], "limit": limit}
     return [(row["kind"], row["entity"]) for row in reader.rows(sql, parameters)]
 
 
 # -- proposals --------------------------------------------------------------------------------------------------
 
 
-def proposal(reader: Reader, tenant: str, account: str, proposal_id: str) -> ProposalRow | None:
+def proposal(reader: Reader, account: AccountKey, proposal_id: str) -> ProposalRow | None:
     """A proposal and what the log says of it now."""
     sql = "SELECT * FROM proposals WHERE tenant = :tenant AND account = :account AND id = :id"
-    found = reader.rows(sql, {"tenant": tenant, "account": account, "id": proposal_id})
+    found = reader.rows(sql, {**_of(account), "id": proposal_id})
     return rows.proposal_row(found[0]) if found else None
 
 
 def proposals(
-    reader: Reader, tenant: str, account: str, after: str, limit: int, *, verdict: str = ""
+    reader: Reader, account: AccountKey, *, after: str, limit: int, verdict: str | None = None
 ) -> list[ProposalRow]:
     """Proposals with ``id > after``, by id; those with one verdict where it is named."""
-    chosen = " AND verdict = :verdict" if verdict else ""
-    sql = (
-        "SELECT * FROM proposals WHERE tenant = :tenant AND account = :account AND id > :after"
-        f"{chosen} ORDER BY id LIMIT :limit"
-    )
-    parameters = {"tenant": tenant, "account": account, "after": after, "limit": limit, "verdict": verdict}
-    return [rows.proposal_row(row) for row in reader.rows(sql, parameters)]
+    chosen = " AND verdict = :verdict" if verdict is not None else ""
+    sql = f"SELECT * FROM proposals WHERE {_HERE} AND id > :after{chosen} ORDER BY id LIMIT :limit"  # noqa: S608
+    found = reader.rows(sql, {**_of(account), "after": after, "limit": limit, "verdict": verdict})
+    return [rows.proposal_row(row) for row in found]
 
 
 def verdict_at(reader: Reader, partition: int, offset: int) -> Judgement | None:
@@ -269,12 +247,12 @@ def verdict_at(reader: Reader, partition: int, offset: int) -> Judgement | None:
     return _judgement(found[0]) if found else None
 
 
-def verdicts(reader: Reader, tenant: str, account: str, proposal_id: str) -> list[Judgement]:
+def verdicts(reader: Reader, account: AccountKey, proposal_id: str) -> list[Judgement]:
     """Every verdict ever reached on a proposal, in log order, those of repeated submissions included."""
     sql = (
         "SELECT * FROM verdicts WHERE tenant = :tenant AND account = :account AND proposal = :proposal ORDER BY offset"
     )
-    found = reader.rows(sql, {"tenant": tenant, "account": account, "proposal": proposal_id})
+    found = reader.rows(sql, {**_of(account), "proposal": proposal_id})
     return [_judgement(row) for row in found]
 
 
@@ -286,10 +264,10 @@ def _judgement(row: dict[str, Any]) -> Judgement:
 # -- sources and accounts ---------------------------------------------------------------------------------------
 
 
-def sources(reader: Reader, tenant: str, account: str) -> list[SourceRow]:
+def sources(reader: Reader, account: AccountKey) -> list[SourceRow]:
     """An account's sources, by name."""
     sql = "SELECT * FROM sources WHERE tenant = :tenant AND account = :account ORDER BY source"
-    return [rows.source_row(row) for row in reader.rows(sql, {"tenant": tenant, "account": account})]
+    return [rows.source_row(row) for row in reader.rows(sql, _of(account))]
 
 
 def accounts(reader: Reader, tenant: str, after: str, limit: int) -> Iterator[str]:
@@ -303,20 +281,16 @@ def accounts(reader: Reader, tenant: str, after: str, limit: int) -> Iterator[st
         yield after
 
 
-def counted(reader: Reader, kinds: Sequence[Kind], tenant: str, account: str) -> AccountCount:
+def counted(reader: Reader, kinds: Sequence[Kind], account: AccountKey) -> AccountCount:
     """How much there is of an account."""
-    here = {"tenant": tenant, "account": account}
-    where = "WHERE tenant = :tenant AND account = :account"
-    (events,) = reader.rows(f"SELECT COUNT(*) AS n, MAX(offset) AS last FROM events {where}", here)
-    last = reader.rows(f"SELECT log_time FROM events {where} AND offset = :last", {**here, "last": events["last"]})
-    entities_by_kind = {
-        kind.name: reader.rows(f"SELECT COUNT(*) AS n FROM {kind.table} {where}", here)[0]["n"] for kind in kinds
+    here = _of(account)
+    (events,) = reader.rows(f"SELECT COUNT(*) AS n, MAX(offset) AS last FROM events WHERE {_HERE}", here)  # noqa: S608
+    at_last = f"SELECT log_time FROM events WHERE {_HERE} AND offset = :last"  # noqa: S608 - our names
+    last = reader.rows(at_last, {**here, "last": events["last"]})
+    waiting = f"SELECT COUNT(*) AS n FROM proposals WHERE {_HERE} AND verdict IN ('needs_review', 'held')"  # noqa: S608
+    by_kind = {
+        kind.name: reader.rows(f"SELECT COUNT(*) AS n FROM {kind.table} WHERE {_HERE}", here)[0]["n"]  # noqa: S608
+        for kind in kinds
     }
-    waiting = f"SELECT COUNT(*) AS n FROM proposals {where} AND verdict IN ('needs_review', 'held')"
-    return AccountCount(
-        account,
-        events["n"],
-        entities_by_kind,
-        reader.rows(waiting, here)[0]["n"],
-        last[0]["log_time"] if last else 0,
-    )
+    log_time = last[0]["log_time"] if last else 0
+    return AccountCount(account[1], events["n"], by_kind, reader.rows(waiting, here)[0]["n"], log_time)

@@ -71,6 +71,11 @@ class SqliteTables:
         """Tables that live as long as this object: for replaying a log aside. A snapshot of them keeps commits out."""
         return cls(None, registry, kinds)
 
+    @property
+    def connection(self) -> apsw.Connection:
+        """The connection that folds: to trace what it does. Whoever writes through it breaks the fold."""
+        return self._main.sqlite
+
     def close(self) -> None:
         """Close every connection; those of running snapshots as those end."""
         with self._lock:

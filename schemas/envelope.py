@@ -21,15 +21,14 @@ CONTENT_TYPE: Final = b"application/avro"
 SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9._~:/+=-]{1,200}\Z")
 """A source is a name without spaces and never an address."""
 _TRACE_PARENT: Final = re.compile(r"[0-9a-f-]{1,64}\Z")
-# Python's own parser is no measure: week dates and, in newer releases, 24:00 would pass it
-_NORMAL_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d\.\d{3}Z\Z", re.ASCII)
 _MAX_CONCERNS: Final = 64
 _REMEMBERED: Final = 4096
 _TIME: Final = re.compile(
     r"(?!0000)[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8]|(29|3[01]))"
     r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z\Z"
 )
-"""Group 1: a day that not every month has."""
+"""Group 1: a day that not every month has. Python's own parser is no measure: week dates and, in newer releases, 24:00
+would pass it."""
 
 
 class Envelope(NamedTuple):

@@ -5,12 +5,13 @@ because every record is folded again for ever, by the newest version: what a fie
 later version only adds: fields with a default, symbols, the permission to be null, more bits.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from headrace.schemas.definition import CONTENT, PSEUDONYM
 
-_WIDENED: Final = {("int", "long")}
+_WIDENED: Final = ["int", "long"]
 
 
 def breaks(earlier: Any, later: Any, path: str = "") -> Iterator[str]:
@@ -22,7 +23,7 @@ def breaks(earlier: Any, later: Any, path: str = "") -> Iterator[str]:
     elif isinstance(earlier, list):
         yield f"{where} may no longer be null, but was allowed to be"
     elif isinstance(earlier, str) or isinstance(later, str):
-        if earlier != later and (earlier, later) not in _WIDENED:
+        if earlier != later and [earlier, later] != _WIDENED:
             yield f"{where} was {_said(earlier)} and became {_said(later)}"
     elif earlier["type"] != later["type"] or earlier.get("name") != later.get("name"):
         yield f"{where} was {_said(earlier)} and became {_said(later)}"
@@ -60,7 +61,9 @@ def _fields(earlier: Mapping[str, Any], later: Mapping[str, Any], prefix: str) -
             if was.get(mark) != field.get(mark):
                 yield f"{prefix}{name} was {mark} {was.get(mark)!r} and became {field.get(mark)!r}"
         if "default" in was and "default" not in field:
-            yield f"{prefix}{name} has lost its default, which whoever writes may rely on"
+            yield f"{prefix}{name} has lost its default, which whoever leaves it out relies on"
+        elif "default" in was and json.dumps(was["default"]) != json.dumps(field["default"]):
+            yield f"{prefix}{name} has another default, so records that lack it would say something else"
     for name, field in are.items():
         if name not in were and "default" not in field:
             yield f"{prefix}{name} is new and has no default, but old records lack it"

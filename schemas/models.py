@@ -92,11 +92,11 @@ class EnvelopeModel(Door):
     actor: str = Field(description="kind/id; kind is user, agent or system")
     entity: EntityName | None = None
     concerns: list[str] = Field(default_factory=list)
-    occurred_at: str | None = Field(None, description="RFC 3339, as the provider says")
-    observed_at: str | None = Field(None, description="RFC 3339, as the producer says")
+    occurred_at: str | None = Field(default=None, description="RFC 3339, as the provider says")
+    observed_at: str | None = Field(default=None, description="RFC 3339, as the producer says")
     causation: str | None = None
     correlation: str | None = None
-    sync: str | None = Field(None, description="the sync start it belongs to")
+    sync: str | None = Field(default=None, description="the sync start it belongs to")
 
 
 class EventRecord(EnvelopeModel):
@@ -126,9 +126,9 @@ class NewRead(Door):
     kind: KindName
     id: ContainerId
     basis: TokenText = Field(description="of the entity's head; of a scope or what was absent, of the position read at")
-    start: Milliseconds | None = Field(None, description="of a scope; null: unbounded")
-    end: Milliseconds | None = Field(None, description="of a scope, exclusive; null: unbounded")
-    account: OpaqueId | None = Field(None, description="null: the proposal's own; another one is never judged")
+    start: Milliseconds | None = Field(default=None, description="of a scope; null: unbounded")
+    end: Milliseconds | None = Field(default=None, description="of a scope, exclusive; null: unbounded")
+    account: OpaqueId | None = Field(default=None, description="null: the proposal's own; another one is never judged")
 
 
 class NewProposal(Door):
@@ -136,12 +136,12 @@ class NewProposal(Door):
 
     entity: EntityName
     basis: TokenText = Field(description="of the entity's head; where it was absent, of the position read at")
-    absent: bool = Field(False, description="the agent found that the entity does not exist")
+    absent: bool = Field(default=False, description="the agent found that the entity does not exist")
     type: KindName = Field(description="what is proposed, such as mail.reply")
     data: dict[str, JsonValue] = Field(default_factory=dict, description="shaped by the type's schema")
-    content: dict[str, JsonValue] | None = Field(None, description="the output itself, never decided on")
+    content: dict[str, JsonValue] | None = Field(default=None, description="the output itself, never decided on")
     reads: list[NewRead] = Field(default_factory=list[NewRead], max_length=256, description="what else was read")
-    expires_at: Milliseconds | None = Field(None, description="log time from which it is worth nothing")
+    expires_at: Milliseconds | None = Field(default=None, description="log time from which it is worth nothing")
     concerns: list[Annotated[str, StringConstraints(max_length=500)]] = Field(
         default_factory=list[str], max_length=64, description="what:value keys, such as person:ann@example.com"
     )

@@ -20,6 +20,7 @@ router: Final = APIRouter(prefix="/v1/accounts", tags=["accounts"], route_class=
 
 @router.get("", response_model=Accounts, responses=documented())
 async def list_accounts(
+    *,
     here: Here,
     principal: Reads,
     reached: Reached,  # noqa: ARG001 - waited for
@@ -31,7 +32,7 @@ async def list_accounts(
 
     def query(reader: Reader) -> tuple[list[str], list[AccountCount]]:
         names = list(queries.accounts(reader, principal.tenant, cursor or "", limit + 1))
-        return names, [queries.counted(reader, kinds, principal.tenant, name) for name in names[:limit]]
+        return names, [queries.counted(reader, kinds, (principal.tenant, name)) for name in names[:limit]]
 
     names, counts = await here.read(query)
     shown = [AccountModel(**count._asdict()) for count in counts]
@@ -40,6 +41,7 @@ async def list_accounts(
 
 @router.get("/{account}/sources", response_model=Sources, responses=documented())
 async def list_sources(
+    *,
     here: Here,
     principal: Reads,
     account: AccountPath,
@@ -49,7 +51,7 @@ async def list_sources(
 
     def query(reader: Reader) -> tuple[Horizon, list[SourceRow]]:
         horizon = account_horizon(here, reader, principal.tenant, account)
-        return horizon, queries.sources(reader, principal.tenant, account)
+        return horizon, queries.sources(reader, (principal.tenant, account))
 
     horizon, found = await here.read(query)
     page = Sources(

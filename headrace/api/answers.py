@@ -1,5 +1,5 @@
-"""Answers to proposals that wait, and withdrawals. Each is a record that names one proposal, which is judged again at the
-answer's own offset."""
+"""Answers to proposals that wait, and withdrawals. Each is a record that names one proposal, which is judged again at
+the answer's own offset."""
 
 import secrets
 from collections.abc import Mapping
@@ -69,6 +69,7 @@ class Said(NamedTuple):
 
 @router.post("/approve", response_model=PlacedVerdict, responses=_RESPONSES)
 async def approve(
+    *,
     here: Here,
     principal: Reviews,
     account: AccountPath,
@@ -89,6 +90,7 @@ async def approve(
 
 @router.post("/dismiss", response_model=PlacedVerdict, responses=_RESPONSES)
 async def dismiss(
+    *,
     here: Here,
     principal: Reviews,
     account: AccountPath,
@@ -112,6 +114,7 @@ async def _may_withdraw(request: Request) -> Principal:
 
 @router.post("/withdraw", response_model=PlacedVerdict, responses=_RESPONSES)
 async def withdraw(
+    *,
     here: Here,
     principal: Annotated[Principal, Depends(_may_withdraw)],
     account: AccountPath,
@@ -139,7 +142,7 @@ async def _say(
 
     def before(reader: Reader) -> tuple[Horizon, Verdict | None]:
         horizon = account_horizon(here, reader, principal.tenant, account)
-        row = queries.proposal(reader, principal.tenant, account, proposal)
+        row = queries.proposal(reader, (principal.tenant, account), proposal)
         return horizon, verdict_of(reader, horizon, row) if row is not None else None
 
     horizon, verdict = await here.read(before)

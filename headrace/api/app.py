@@ -8,10 +8,11 @@ from fastapi import FastAPI
 from headrace.api import accounts, answers, claims, entities, events, operations, problems, proposals, watch
 from headrace.api.context import Context
 from headrace.api.guards import Guards
-from headrace.api.problems import Problem
+from headrace.api.problems import ProblemDetails
 from headrace.api.responses import VerdictProblem
 from headrace.errors import BadInputError
-from headrace.settings import Settings, refuse_unsafe
+from headrace.producers.endpoint import webhook_router
+from headrace.settings import Settings, refuse_unsafe, webhook_endpoints
 from headrace.store import Store
 
 _REFS: Final = "#/components/schemas/{model}"
@@ -29,7 +30,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app = FastAPI(
         title="headrace",
         version=version("headrace"),
-        description="Log order decides: an agent's output is accepted only if what it was based on is still the latest.",
+        description="An agent's output is accepted only if what it was based on is still the latest.",
         docs_url=None,
         redoc_url=None,
     )
@@ -38,6 +39,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     problems.install(app)
     for part in (accounts, entities, events, proposals, answers, claims, watch, operations):
         app.include_router(part.router)
+    app.include_router(webhook_router(store, webhook_endpoints(settings), context.metrics.registry))
     app.add_middleware(Guards, local_only=not settings.api_keys, metrics=context.metrics)
     _describe(app, keyed=bool(settings.api_keys))
     return app
@@ -53,7 +55,7 @@ def _describe(app: FastAPI, *, keyed: bool) -> None:
         document = made()
         components = document.setdefault("components", {})
         schemas = components.setdefault("schemas", {})
-        for model in (Problem, VerdictProblem):
+        for model in (ProblemDetails, VerdictProblem):
             schema = model.model_json_schema(ref_template=_REFS, mode="serialization")
             for name, nested in schema.pop("$defs", {}).items():
                 schemas.setdefault(name, nested)

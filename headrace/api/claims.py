@@ -34,6 +34,9 @@ from headrace.schemas.refs import ActorRef, EntityRef
 router: Final = APIRouter(prefix="/v1/accounts/{account}/claims", tags=["claims"], route_class=StrictRoute)
 
 
+ClaimKey = Annotated[OpaqueId | None, Header(description="the claim's id; a retry sends the same one")]
+
+
 class NewClaim(Door):
     """What is claimed, until which log time (every answer carries log time)."""
 
@@ -48,21 +51,21 @@ class NewClaim(Door):
     responses=documented(400, 409, 413, 415) | {201: {"model": OneClaim, "description": "Held"}},
 )
 async def take(
+    *,
     here: Here,
     principal: Proposes,
     account: AccountPath,
     seconds: Seconds,
     new: NewClaim,
-    idempotency_key: Annotated[
-        OpaqueId | None, Header(description="the claim's id; a retry sends the same one")
-    ] = None,
+    idempotency_key: ClaimKey = None,
 ) -> Response:
     """Claim an entity. While the claim holds, other agents' proposals on it are refused as ``claimed``."""
     here.kind(new.entity.kind)
     ref = EntityRef(principal.tenant, account, new.entity.kind, new.entity.id)
     name = idempotency_key or f"claim-{secrets.token_hex(16)}"
     said = {"claim": name, "until": new.until}
-    horizon, event, held = await _say(here, principal, ref, "claim.taken", name, said, principal.agent, seconds)
+    envelope = _envelope(principal, ref, "claim.taken", name, principal.agent)
+    horizon, event, held = await _say(here, ref, envelope, said, seconds)
     if event["disposition"] == "conflicting_id":
         raise _conflict("the Idempotency-Key was used for something else; take a fresh one", horizon, held)
     if held is None or held.until <= horizon.log_time:
@@ -74,6 +77,7 @@ async def take(
 
 @router.delete("/{claim}", response_model=OneClaim, responses=documented(409, 413, 415))
 async def release(
+    *,
     here: Here,
     principal: Proposes,
     account: AccountPath,
@@ -81,31 +85,25 @@ async def release(
     seconds: Seconds,
 ) -> Response:
     """Let an entity go. Who may review lets go others' claims too."""
-    tenant = principal.tenant
-    held = await here.read(lambda reader: queries.claim_named(reader, tenant, account, claim))
+    held = await here.read(lambda reader: queries.claim_named(reader, (principal.tenant, account), claim))
     if held is None:
         raise ProblemError(404, "no-such-claim", f"no claim {claim} is held in this account")
-    own = held.holder == principal.name or "review" not in principal.verbs
+    own = held.holder == principal.agent.name or "review" not in principal.verbs
     actor = principal.agent if own else principal.user
-    name = f"release-{secrets.token_hex(16)}"
-    said = {"claim": claim}
-    horizon, event, still = await _say(here, principal, held.ref, "claim.released", name, said, actor, seconds)
+    envelope = _envelope(principal, held.ref, "claim.released", f"release-{secrets.token_hex(16)}", actor)
+    horizon, event, still = await _say(here, held.ref, envelope, {"claim": claim}, seconds)
     if event["disposition"] == "ignored" and still is not None and still.claim == claim:
         raise _conflict(f"the log ignored it: {event['note']}", horizon, still)
     return _one(held.ref, horizon, still, 200)
 
 
+def _envelope(principal: Principal, ref: EntityRef, record_type: str, name: str, actor: ActorRef) -> Envelope:
+    return Envelope(name, principal.source, record_type, actor, ref.kind, ref.id, observed_at=now())
+
+
 async def _say(
-    here: Context,
-    principal: Principal,
-    ref: EntityRef,
-    record_type: str,
-    name: str,
-    body: dict[str, Any],
-    actor: ActorRef,
-    seconds: float,
+    here: Context, ref: EntityRef, envelope: Envelope, body: dict[str, Any], seconds: float
 ) -> tuple[Horizon, dict[str, Any], ClaimRow | None]:
-    envelope = Envelope(name, principal.source, record_type, actor, ref.kind, ref.id, observed_at=now())
     record = here.store.intake.record(ref.tenant, ref.account, envelope, body)
     position, reached = await append(here, record, seconds)
 

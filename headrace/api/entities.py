@@ -28,7 +28,7 @@ from headrace.api.problems import documented
 from headrace.api.responses import ClaimModel, Entities, Entity, EntityDetail, EntityItem, HeadModel, Scope
 from headrace.processors.core.judge import overlaid
 from headrace.processors.core.kind import Kind
-from headrace.processors.core.model import ClaimRow, EntityRow
+from headrace.processors.core.model import AccountKey, ClaimRow, EntityRow
 from headrace.processors.history import entity_at
 from headrace.projections import queries
 from headrace.projections.port import Reader
@@ -94,6 +94,7 @@ def entity_tag(shown: EntityDetail) -> str:
 
 @router.get("/entities", response_model=Entities, responses=documented())
 async def list_entities(
+    *,
     here: Here,
     principal: Reads,
     account: AccountPath,
@@ -111,7 +112,9 @@ async def list_entities(
         for one in kinds:
             if one.name >= after_kind and len(found) <= limit:
                 after = after_id if one.name == after_kind else ""
-                found += queries.entities(reader, one, principal.tenant, account, after, limit + 1 - len(found))
+                found += queries.entities(
+                    reader, one, (principal.tenant, account), after=after, limit=limit + 1 - len(found)
+                )
         return account_horizon(here, reader, principal.tenant, account), found
 
     horizon, found = await here.read(query)
@@ -130,6 +133,7 @@ async def list_entities(
     responses=documented() | {304: {"description": "Nothing about it changed"}},
 )
 async def show_entity(
+    *,
     here: Here,
     principal: Reads,
     account: AccountPath,
@@ -151,7 +155,7 @@ async def show_entity(
         now = account_horizon(here, reader, ref.tenant, account)
         if then is None:
             return now, queries.entity(reader, its_kind, ref), queries.claim(reader, ref)
-        past = entity_at(reader, here.store.log, here.store.registry, its_kind, ref, then)
+        past = entity_at(reader, here.store.log, here.store.registry, kind=its_kind, ref=ref, at=then)
         return past.horizon, past.row, past.claim
 
     horizon, row, claim = await here.read(query)
@@ -175,6 +179,7 @@ def _matches(if_none_match: str | None, tag: str) -> bool:
 
 @router.get("/scopes/{container}/{id:path}", response_model=Scope, responses=documented())
 async def show_scope(
+    *,
     here: Here,
     principal: Reads,
     account: AccountPath,
@@ -198,7 +203,9 @@ async def show_scope(
 
     def query(reader: Reader) -> tuple[Horizon, list[EntityRow]]:
         horizon = account_horizon(here, reader, principal.tenant, account)
-        return horizon, _meeting(here, reader, principal.tenant, account, scope, (after_kind, after_id), limit + 1)
+        return horizon, _meeting(
+            here, reader, (principal.tenant, account), scope, after=(after_kind, after_id), limit=limit + 1
+        )
 
     horizon, found = await here.read(query)
     page = Scope(
@@ -215,14 +222,14 @@ async def show_scope(
 
 
 def _meeting(
-    here: Context, reader: Reader, tenant: str, account: str, scope: Touch, after: tuple[str, str], limit: int
+    here: Context, reader: Reader, account: AccountKey, scope: Touch, *, after: tuple[str, str], limit: int
 ) -> list[EntityRow]:
     found: list[EntityRow] = []
     while len(found) < limit:
-        candidates = queries.touching(reader, tenant, account, scope, after, limit)
+        candidates = queries.touching(reader, account, scope, after=after, limit=limit)
         for name, entity_id in candidates:
             kind = here.store.kinds[name]
-            row = queries.entity(reader, kind, EntityRef(tenant, account, name, entity_id))
+            row = queries.entity(reader, kind, EntityRef(*account, name, entity_id))
             if row is not None and any(touch.meets(scope) for touch in kind.footprint(overlaid(row, kind))):
                 found.append(row)
         if len(candidates) < limit:

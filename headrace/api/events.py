@@ -81,6 +81,7 @@ def event_with_body(registry: Registry, horizon: Horizon, row: dict[str, Any], s
 
 @router.get("/entities/{kind}/{id}/events", response_model=Events, responses=documented())
 async def list_events(
+    *,
     here: Here,
     principal: Reads,
     account: AccountPath,
@@ -96,12 +97,12 @@ async def list_events(
 
     def query(reader: Reader) -> tuple[Horizon, list[dict[str, Any]]]:
         horizon = account_horizon(here, reader, principal.tenant, account)
-        of = (reader, principal.tenant, account)
+        key = (principal.tenant, account)
         if order == "oldest":
             after = cursor if cursor is not None else -1
-            return horizon, queries.account_events(*of, after, limit + 1, kind=kind, entity=id)
+            return horizon, queries.account_events(reader, key, after=after, limit=limit + 1, kind=kind, entity=id)
         before = cursor if cursor is not None else _LAST
-        return horizon, queries.latest_account_events(*of, before, limit + 1, kind=kind, entity=id)
+        return horizon, queries.latest_account_events(reader, key, before=before, limit=limit + 1, kind=kind, entity=id)
 
     horizon, found = await here.read(query)
     page = Events(

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from fastapi import Request
 from fastapi.routing import APIRoute
@@ -141,7 +142,8 @@ class _StrictRequest(Request):
 class StrictRoute(APIRoute):
     """A route whose JSON means one thing to everybody (see :mod:`headrace.producers.strict_json`)."""
 
-    def get_route_handler(self):  # type: ignore[no-untyped-def] # noqa: ANN201,D102
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See :class:`fastapi.routing.APIRoute`."""
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:

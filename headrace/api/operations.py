@@ -78,6 +78,7 @@ async def show_log(here: Here, principal: Administers) -> Response:  # noqa: ARG
 
 @router.get("/v1/quarantine", response_model=Quarantine, responses=documented())
 async def show_quarantine(
+    *,
     here: Here,
     principal: Administers,
     limit: Limit = 100,

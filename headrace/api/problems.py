@@ -35,7 +35,7 @@ class Fault(BaseModel):
     message: str
 
 
-class Problem(BaseModel):
+class ProblemDetails(BaseModel):
     """RFC 9457. ``type`` is ``urn:headrace:problem:…``, or of a refused proposal ``urn:headrace:verdict:…``."""
 
     model_config = ConfigDict(extra="allow")
@@ -45,7 +45,7 @@ class Problem(BaseModel):
     status: int = Field(ge=400, le=599)
     detail: str
     errors: list[Fault] | None = None
-    position: str | None = Field(None, description="token of the position read at; the basis of what was absent")
+    position: str | None = Field(default=None, description="token read at; the basis of what was absent")
 
 
 class ProblemError(HeadraceError, HTTPException):
@@ -77,13 +77,13 @@ def problem(
     members: Mapping[str, Any] | None = None,
 ) -> Response:
     """The answer with a problem of our own as its body."""
-    found = Problem(
+    found = ProblemDetails(
         type=PREFIX + kind, title=kind.replace("-", " ").capitalize(), status=status, detail=detail, **(members or {})
     )
     return problem_response(found, headers)
 
 
-def problem_response(found: Problem, headers: Mapping[str, str] | None = None) -> Response:
+def problem_response(found: ProblemDetails, headers: Mapping[str, str] | None = None) -> Response:
     """The answer with this problem as its body."""
     body = found.model_dump_json(exclude_none=True)
     return Response(body, found.status, {"Cache-Control": "no-store", **(headers or {})}, MEDIA_TYPE)
@@ -176,7 +176,7 @@ def documented(*statuses: int, verdicts: Collection[int] = ()) -> dict[int | str
     """For ``responses=``: these statuses, and those that every route has, as problems; ``verdicts`` are statuses that
     refused proposals have too."""
     always = (401, 403, 404, 405, 421, 422, 500, 503)
-    ours, of_verdicts = {"$ref": "#/components/schemas/Problem"}, {"$ref": "#/components/schemas/VerdictProblem"}
+    ours, of_verdicts = {"$ref": "#/components/schemas/ProblemDetails"}, {"$ref": "#/components/schemas/VerdictProblem"}
     return {
         status: {
             "description": STATUSES[status],

@@ -103,6 +103,7 @@ def _record(here: Context, principal: Principal, account: str, proposal_id: str,
     },
 )
 async def submit(
+    *,
     here: Here,
     principal: Proposes,
     account: AccountPath,
@@ -122,7 +123,7 @@ async def submit(
 
     def query(reader: Reader) -> tuple[Horizon, Verdict | None]:
         horizon = account_horizon(here, reader, principal.tenant, account)
-        row = queries.proposal(reader, principal.tenant, account, idempotency_key) if reached else None
+        row = queries.proposal(reader, ref[:2], idempotency_key) if reached else None
         return horizon, told(reader, horizon, row, submission) if row is not None else None
 
     horizon, verdict = await here.read(query)
@@ -141,6 +142,7 @@ async def submit(
 
 @router.get("", response_model=Proposals, responses=documented())
 async def list_proposals(
+    *,
     here: Here,
     principal: Reads,
     account: AccountPath,
@@ -153,8 +155,8 @@ async def list_proposals(
 
     def query(reader: Reader) -> tuple[Horizon, list[ProposalRow], list[Verdict]]:
         horizon = account_horizon(here, reader, principal.tenant, account)
-        chosen = verdict or ""
-        found = queries.proposals(reader, principal.tenant, account, cursor or "", limit + 1, verdict=chosen)
+        key = (principal.tenant, account)
+        found = queries.proposals(reader, key, after=cursor or "", limit=limit + 1, verdict=verdict)
         return horizon, found, [verdict_of(reader, horizon, row) for row in found[:limit]]
 
     horizon, found, shown = await here.read(query)
@@ -169,6 +171,7 @@ async def list_proposals(
 
 @router.get("/{proposal}", response_model=OneProposal, responses=documented())
 async def show_proposal(
+    *,
     here: Here,
     principal: Reads,
     account: AccountPath,
@@ -181,7 +184,7 @@ async def show_proposal(
 
     def query(reader: Reader) -> tuple[Horizon, ProposalModel | None]:
         horizon = account_horizon(here, reader, principal.tenant, account)
-        row = queries.proposal(reader, principal.tenant, account, proposal)
+        row = queries.proposal(reader, (principal.tenant, account), proposal)
         return horizon, proposal_model(reader, horizon, row) if row is not None else None
 
     horizon, shown = await here.read(query)

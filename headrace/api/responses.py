@@ -200,4 +200,4 @@ class Health(BaseModel):
     """Whether this process does its work."""
 
     status: str
-    lag: int | None = Field(None, description="records not folded yet")
+    lag: int | None = Field(default=None, description="records not folded yet")

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -25,8 +25,8 @@ _BACKLOG: Final = 1_024
 
 
 def serve(store: Store, settings: Settings, *, ready: Callable[[str], None] = lambda _: None) -> None:
-    """Serve until SIGINT or SIGTERM; open requests get 5 seconds to end. ``ready`` is called with the URL once it answers.
-    Port 0 takes a free one. The store stays the caller's to close.
+    """Serve until SIGINT or SIGTERM; open requests get 5 seconds to end. ``ready`` is called with the URL once it
+    answers. Port 0 takes a free one. The store stays the caller's to close.
 
     :raises BadInputError: the address is not safe without API keys.
     :raises UnavailableError: the address cannot be listened on.
@@ -89,7 +89,7 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _listening(store: Store, settings: Settings) -> Iterator[tuple[socket.socket, _Server, str]]:
+def _listening(store: Store, settings: Settings) -> Generator[tuple[socket.socket, _Server, str]]:
     refuse_unsafe(settings)
     app = create_app(store, settings)
     listener = _bind(settings.host, settings.port)

@@ -39,8 +39,8 @@ def verdict_of(reader: Reader, horizon: Horizon, row: ProposalRow, *, duplicate:
 
 
 def told(reader: Reader, horizon: Horizon, row: ProposalRow, submission: Submission) -> Verdict:
-    """What to tell who submitted: the verdict on that very record, and where it repeats an earlier one, the earlier one's
-    current verdict. ``row`` is the proposal as the tables have it now."""
+    """What to tell who submitted: the verdict on that very record, and where it repeats an earlier one, the earlier
+    one's current verdict. ``row`` is the proposal as the tables have it now."""
     judgement = queries.verdict_at(reader, horizon.partition, submission.offset)
     if judgement is None or judgement.verdict == "duplicate":
         return verdict_of(reader, horizon, row, duplicate=judgement is not None)
@@ -84,7 +84,7 @@ def _members(reader: Reader, horizon: Horizon, row: ProposalRow) -> dict[str, An
 def proposal_model(reader: Reader, horizon: Horizon, row: ProposalRow) -> ProposalModel:
     """A proposal with every verdict it had."""
     proposal = row.proposal
-    history = queries.verdicts(reader, proposal.ref.tenant, proposal.ref.account, proposal.id)
+    history = queries.verdicts(reader, proposal.ref[:2], proposal.id)
     reads = [
         {
             "what": read.what,
@@ -123,11 +123,11 @@ def proposal_model(reader: Reader, horizon: Horizon, row: ProposalRow) -> Propos
 
 
 def respond(verdict: Verdict, horizon: Horizon, location: str, *, accepted: int | None = None) -> Response:
-    """The answer that tells a verdict. ``accepted`` is the status of a proposal that is accepted, the table's where it is
-    not given. 4xx are problems, with the whole verdict as extension members."""
+    """The answer that tells a verdict. ``accepted`` is the status of a proposal that is accepted, the table's where it
+    is not given. 4xx are problems, with the whole verdict as extension members."""
     row = ROWS[verdict.verdict]
     status = accepted if accepted is not None and verdict.verdict == "accepted" else row.status
-    members = dict(verdict) | {"position": horizon.token.encode(), "log_time": horizon.log_time}
+    members: dict[str, Any] = dict(verdict) | {"position": horizon.token.encode(), "log_time": horizon.log_time}
     headers = {"Location": location, "Cache-Control": "no-store", **place_headers(horizon)}
     if status < 400:
         return answer(PlacedVerdict(**members), status, headers)
@@ -147,10 +147,10 @@ def words(verdict: str, finding: Mapping[str, Any]) -> str:
     match verdict:
         case "superseded" | "needs_review":
             event = finding["event"]
-            came = (
-                f"{event['effect']} by {event['actor']} at offset {event['offset']} on {event['entity']} came between"
+            what = f"{event['effect']} by {event['actor']} at offset {event['offset']} on {event['entity']}"
+            return f"{what} came between; " + (
+                "read again and decide anew" if verdict == "superseded" else "a person decides"
             )
-            return came + ("; read again and decide anew" if verdict == "superseded" else "; a person decides")
         case "claimed":
             return f"{finding['holder']} holds the entity until log time {finding['until']}; wait, or ask for the claim"
         case "rejected":

@@ -7,7 +7,8 @@ sees nothing twice. Streams hang on the one signal of the fold, not on a clock.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
+from functools import partial
 from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, Header, Query
@@ -48,6 +49,7 @@ class Watch(NamedTuple):
     | {200: {"description": "A stream", "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def watch(
+    *,
     here: Here,
     principal: Reads,
     account: AccountPath,
@@ -59,7 +61,7 @@ async def watch(
 ) -> Response:
     """Every record of an account from now on, or from behind ``Last-Event-ID`` or ``after=``, as it is folded.
 
-    The first event is ``position`` (data: the token and log time that the stream starts from); every other is ``record``.
+    The first event is ``position`` (data: the token and log time that the stream starts from), then come ``record``s.
     ``stopped`` ends the stream when the processor has stopped. Comments keep the connection open.
     """
     start = last_event_id or after
@@ -82,7 +84,7 @@ async def _stream(here: Context, watched: Watch, begin: Horizon) -> AsyncIterato
         position = {"position": begin.token.encode(), "log_time": begin.log_time}
         yield ServerSentEvent(json.dumps(position), event="position", id=begin.token.encode(), retry=_RETRY_MS)
         while not closing.closed:
-            horizon, rows = await here.read(lambda reader: _since(here, reader, watched, next_offset))
+            horizon, rows = await here.read(partial(_since, here, watched, next_offset))
             for row in rows:
                 shown = event_record(horizon, row)
                 yield ServerSentEvent(shown.model_dump_json(), event="record", id=shown.token)
@@ -96,22 +98,15 @@ async def _stream(here: Context, watched: Watch, begin: Horizon) -> AsyncIterato
                 changed.clear()
 
 
-def _since(here: Context, reader: Reader, watched: Watch, next_offset: int) -> tuple[Horizon, list[dict[str, Any]]]:
+def _since(here: Context, watched: Watch, next_offset: int, reader: Reader) -> tuple[Horizon, list[dict[str, Any]]]:
     horizon = account_horizon(here, reader, watched.tenant, watched.account)
-    rows = queries.account_events(
-        reader,
-        watched.tenant,
-        watched.account,
-        next_offset - 1,
-        _BATCH,
-        kind=watched.kind,
-        entity=watched.entity,
-    )
-    return horizon, rows
+    key, after = (watched.tenant, watched.account), next_offset - 1
+    found = queries.account_events(reader, key, after=after, limit=_BATCH, kind=watched.kind, entity=watched.entity)
+    return horizon, found
 
 
 @contextlib.contextmanager
-def _waking(here: Context, changed: asyncio.Event) -> Iterator[None]:
+def _waking(here: Context, changed: asyncio.Event) -> Generator[None]:
     """While it lasts, ``changed`` is set whenever the fold advances or stops, and when the server stops."""
     loop = asyncio.get_running_loop()
 

@@ -46,7 +46,7 @@ def run(store: Path | None, host: str | None, port: int | None, sync: CalendarSy
     """
     settings = load_settings(directory(store), host=host, port=port)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for noisy in ("httpx", "caldav", "niquests", "urllib3"):
+    for noisy in ("httpx", "caldav", "niquests", "urllib3", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         signal.signal(signal.SIGTERM, _stop)

@@ -33,8 +33,14 @@ MEANINGS: Final[Mapping[int, str]] = {
     INTERRUPTED: "stopped by Ctrl-C",
 }
 
+
+class StaleError(HeadraceError):
+    """An answer came to a proposal that waits for none; the message says what it is by now."""
+
+
 _BY_ERROR: Final[tuple[tuple[type[HeadraceError], int], ...]] = (
     (NotFoundError, NOT_FOUND),
+    (StaleError, STALE),
     (WriterLockedError, UNAVAILABLE),
     (AppendUnknownError, UNAVAILABLE),
     (UnavailableError, UNAVAILABLE),

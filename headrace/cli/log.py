@@ -265,7 +265,4 @@ def _print(found: list[dict[str, Any]], *, as_json: bool) -> None:
 def _print_line(record: dict[str, Any]) -> None:
     from headrace.cli import records
 
-    cells = [output.plain(cell) for cell in records.row(record)]
-    widths = (8, 24, 16, 28, 18, 14, 0)
-    output.text("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip())
-    output.flush()
+    output.columns(records.row(record))

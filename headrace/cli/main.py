@@ -11,12 +11,29 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
-from headrace.cli import audit, demo, dev, entity, exits, key, log, proposal, propose, replay, send, source, watch
+from headrace.cli import (
+    audit,
+    demo,
+    dev,
+    entity,
+    exits,
+    key,
+    log,
+    output,
+    proposal,
+    propose,
+    replay,
+    send,
+    source,
+    watch,
+)
 from headrace.errors import HeadraceError
+
+HELP: Final = ("-h", "--help")
 
 app = typer.Typer(
     name="headrace",
@@ -25,7 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": list(HELP)},
 )
 
 
@@ -39,17 +56,15 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[  # noqa: ARG001 - its callback answers
+    version: Annotated[  # its callback answers
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", show_default=False)
     ] = False,
-    debug: Annotated[
+    debug: Annotated[  # `told` looks at the command line: errors come where no context is left
         bool,
         typer.Option("--debug", envvar="HEADRACE_DEBUG", help="Print the traceback of an error.", show_default=False),
     ] = False,
 ) -> None:
     """The store where an AI agent's output never lands on a world that has moved on."""
-    if debug:
-        os.environ["HEADRACE_DEBUG"] = "1"
 
 
 for module in (demo, dev, send, propose, watch, log, entity, proposal, audit, replay, source, key):
@@ -72,25 +87,63 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _help(given: Sequence[str]) -> str | None:
+    """The help that a command line asks for, where it asks for nothing else.
+
+    Typer would coerce every option first, those that are not given too, and import pydantic for that: 0.2 s.
+    """
+    if not given or given[-1] not in HELP:
+        return None
+    command: Any = typer.main.get_command(app)
+    context = typer.Context(command, info_name="headrace", help_option_names=list(HELP))
+    for word in given[:-1]:
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
+            return None
+        context = typer.Context(command, info_name=word, parent=context)
+    return str(command.get_help(context))
+
+
 def _invoke(given: list[str]) -> int:
-    as_json = "--json" in given
     try:
+        asked = _help(given)
+        if asked is not None:
+            sys.stdout.write(f"{asked}\n")
+            return exits.OK
         result = typer.main.get_command(app).main(given, prog_name="headrace", standalone_mode=False)
     except BrokenPipeError:
         raise
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return exits.INTERRUPTED
-    except typer.TyperException as error:
-        return _usage(error, given, as_json=as_json)
-    except HeadraceError as error:
-        if os.environ.get("HEADRACE_DEBUG"):
-            traceback.print_exc()
-        return _fail(str(error), type(error).__name__, exits.of_error(error), as_json=as_json)
-    except KeyboardInterrupt:
-        return exits.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last door: a bug is one line, not a traceback
-        return _bug(error, as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the last door: what is a bug is told as one
+        return told(error, given)
     return result if isinstance(result, int) else exits.OK
+
+
+def told(error: Exception, given: Sequence[str]) -> int:
+    """Say on stderr, in one line, what went wrong with the command line ``given``; returns the exit code.
+
+    With ``--json`` the line is an object ``{"error": {"type", "message", "exit_code"}}``. A bug's traceback goes to a
+    file, and like any other error's to stderr with ``--debug`` or ``HEADRACE_DEBUG``.
+    """
+    as_json = "--json" in given
+    debug = "--debug" in given or os.environ.get("HEADRACE_DEBUG", "0").lower() not in ("", "0", "false", "no")
+    if isinstance(error, typer.TyperException):
+        return _usage(error, given, as_json=as_json)
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, HeadraceError):
+        return _fail(str(error), type(error).__name__, exits.of_error(error), as_json=as_json)
+    where = "see the traceback above" if debug else f"the traceback is in {_kept(error)}; please report it"
+    return _fail(f"this is a bug in headrace: {error!r}; {where}", "Bug", exits.ERROR, as_json=as_json)
+
+
+def _kept(error: Exception) -> str:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="headrace-bug-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        traceback.print_exception(error, file=file)
+    return file.name
 
 
 def _command_in(given: Sequence[str]) -> str:
@@ -116,22 +169,9 @@ def _usage(error: typer.TyperException, given: Sequence[str], *, as_json: bool) 
     return _fail(f"{sentence}; see `{command} --help`", "UsageError", exits.USAGE, as_json=as_json)
 
 
-def _bug(error: Exception, *, as_json: bool) -> int:
-    if os.environ.get("HEADRACE_DEBUG"):
-        traceback.print_exc()
-        where = "see the traceback above"
-    else:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="headrace-bug-", suffix=".txt", delete=False, encoding="utf-8"
-        ) as file:
-            traceback.print_exc(file=file)
-        where = f"the traceback is in {file.name}; please report it"
-    return _fail(f"this is a bug in headrace: {error!r}; {where}", "Bug", exits.ERROR, as_json=as_json)
-
-
 def _fail(message: str, kind: str, code: int, *, as_json: bool) -> int:
     sys.stdout.flush()
-    message = " ".join(message.split())
+    message = output.plain(" ".join(message.split()))
     if as_json:
         error = {"error": {"type": kind, "message": message, "exit_code": code}}
         sys.stderr.write(json.dumps(error, ensure_ascii=False) + "\n")

@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from headrace.schemas.envelope import rfc3339
 
-_WIDE: Final = 100_000
-"""Columns of a pipe: nothing is ever wrapped or cut there."""
+_GAP: Final = 2
+_LAST: Final = 24
+"""What the last column of a table keeps on a terminal, however narrow that is."""
+_STREAM_WIDTHS: Final = (8, 24, 28, 20, 14, 20, 0)
 _STYLES: Final = {
     "accepted": "green",
     "superseded": "red",
@@ -72,8 +74,10 @@ def text(value: object = "") -> None:
     sys.stdout.write(f"{value}\n")
 
 
-def flush() -> None:
-    """Show at once what was written."""
+def columns(cells: Sequence[object]) -> None:
+    """A line of a stream for people, at once: position, time, entity, type, actor and the rest, roughly aligned."""
+    padded = (f"{plain(cell):<{width}}" for cell, width in zip(cells, _STREAM_WIDTHS, strict=False))
+    sys.stdout.write("  ".join(padded).rstrip() + "\n")
     sys.stdout.flush()
 
 
@@ -101,28 +105,30 @@ def note(message: str) -> None:
     sys.stderr.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
-    """Rows under a header, ``indent`` columns in; a verdict has its colour on a terminal."""
-    from rich.console import Console  # noqa: PLC0415 - only who prints a table waits for rich
-    from rich.padding import Padding  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+def table(names: Sequence[str], rows: Iterable[Sequence[object]], *, indent: int = 0) -> None:
+    """Rows under a header, ``indent`` columns in; a verdict has its colour on a terminal.
+
+    Only the last column is ever cut, and only on a terminal: what identifies a thing can always be copied.
+    """
+    from rich.cells import cell_len  # noqa: PLC0415 - only who prints a table waits for rich
+    from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    shown = [[plain(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(names, *shown, strict=True)]
     terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else _WIDE
-    console = Console(file=sys.stdout, width=width, highlight=False, force_terminal=terminal)
-    shown = Table(box=None, pad_edge=False, header_style="bold" if terminal else "", show_edge=False)
-    for name in columns:
-        shown.add_column(name, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        cells = [plain(cell) for cell in row]
-        shown.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
+    before = indent + sum(widths[:-1]) + _GAP * (len(widths) - 1)
     if terminal:
-        console.print(Padding(shown, (0, 0, 0, indent), expand=False))
-        return
-    with console.capture() as printed:
-        console.print(Padding(shown, (0, 0, 0, indent), expand=False))
-    sys.stdout.write("".join(f"{one.rstrip()}\n" for one in printed.get().splitlines()))
+        widths[-1] = min(widths[-1], max(_LAST, shutil.get_terminal_size().columns - before))
+    console = Console(file=sys.stdout, force_terminal=terminal, highlight=False)
+    for number, row in enumerate((names, *shown)):
+        line = Text(" " * indent)
+        for cell, width in zip(row, widths, strict=True):
+            told = Text(cell, style="bold" if number == 0 else _STYLES.get(cell, ""))
+            told.truncate(width, overflow="ellipsis", pad=True)
+            line.append_text(told).append(" " * _GAP)
+        line.rstrip()
+        console.print(line, soft_wrap=True)
 
 
 def fields(pairs: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """A proposal read or built, submitted through the HTTP API, and answered."""
 
 import re
-import uuid
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -78,7 +78,10 @@ def read_proposal(file: Path | None) -> dict[str, Any]:
 
     :raises BadInputError: it is none.
     """
-    asked = object_of(read_text(file, "proposal"), "the proposal")
+    text = read_text(file, "proposal")
+    if not text.strip():
+        raise BadInputError("there is no proposal: it is empty; give JSON, or build one with --type")
+    asked = object_of(text, "the proposal")
     if not isinstance(asked.get("account"), str):
         raise BadInputError('the proposal names no account: add "account": "..." beside "entity", "basis" and "type"')
     return asked
@@ -91,7 +94,7 @@ async def submitted(
 
     :raises HeadraceError: it was not taken at all.
     """
-    proposal_id = asked.get("id") or f"cli-{uuid.uuid4().hex}"
+    proposal_id = asked.get("id") or f"cli-{secrets.token_hex(8)}"
     sent = {name: value for name, value in asked.items() if name not in _BESIDE}
     headers = {"Idempotency-Key": str(proposal_id), "Prefer": f"wait={wait}"}
     path = f"/v1/accounts/{quote(asked['account'], safe='')}/proposals"

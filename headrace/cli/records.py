@@ -12,7 +12,7 @@ from headrace.schemas.refs import Token, parse_account_key
 from headrace.schemas.registry import MARKER, Registry
 
 _TOKENS: Final = frozenset({"basis", "read"})
-COLUMNS: Final = ("POSITION", "TIME", "ACCOUNT", "ENTITY", "TYPE", "ACTOR", "ID")
+COLUMNS: Final = ("POSITION", "TIME", "ENTITY", "TYPE", "ACTOR", "ID", "ACCOUNT")
 
 
 class RecordView:
@@ -95,4 +95,4 @@ def row(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """The record under :data:`COLUMNS`."""
     account = f"{record['tenant']}/{record['account']}" if record["account"] else None
     what = record["type"] or "unreadable"
-    return (record["position"], record["time"], account, record["entity"], what, record["actor"], record["id"])
+    return (record["position"], record["time"], record["entity"], what, record["actor"], record["id"], account)

@@ -1,9 +1,9 @@
 """Events to be sent: read, built, signed and delivered."""
 
 import json
+import secrets
 import sys
 import time as clock
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,13 +13,13 @@ from headrace.cli.door import IN_PROCESS, Door, body, open_door, refused
 from headrace.cli.options import Subject
 from headrace.cli.reading import directory
 from headrace.errors import BadInputError, HeadraceError, NotFoundError
+from headrace.producers.delivery import BATCH, SINGLE
 from headrace.producers.endpoint import DEFAULT_ENDPOINT, PATH
 from headrace.producers.signatures import sign
 from headrace.settings import load_settings, webhook_endpoints
 from headrace.store import LOG_FILE
 
-_BATCH: Final = 100
-_BATCH_TYPE: Final = "application/cloudevents-batch+json"
+_AT_ONCE: Final = 100
 _SOURCE: Final = "cli"
 
 
@@ -67,7 +67,7 @@ def built(
         said["content"] = object_of(content, "--content")
     event: dict[str, Any] = {
         "specversion": "1.0",
-        "id": event_id or f"cli-{uuid.uuid4().hex}",
+        "id": event_id or f"cli-{secrets.token_hex(8)}",
         "source": _SOURCE,
         "type": type_,
         "subject": str(subject),
@@ -122,13 +122,17 @@ def read_events(file: Path | None) -> list[dict[str, Any]]:
     :raises BadInputError: it is none of that; the message names the line.
     """
     text = read_text(file, "event")
+    if not text.strip():
+        raise BadInputError(
+            "there is no event to send: it is empty; send CloudEvents 1.0 JSON, or build one with --type"
+        )
     try:
         value = json.loads(text)
     except ValueError:
         value = [_event_line(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     events = value if isinstance(value, list) else [value]
     if not events:
-        raise BadInputError("there is no event in it: send CloudEvents 1.0 JSON, one, an array, or one a line")
+        raise BadInputError("there is no event to send: the array is empty")
     wrong = next((number for number, event in enumerate(events, 1) if not isinstance(event, dict)), None)
     if wrong is not None:
         raise BadInputError(f"event {wrong} is no JSON object: send CloudEvents 1.0 JSON")
@@ -162,9 +166,9 @@ class Delivery:
             self.where = door.where
             if made and door.where == IN_PROCESS:
                 output.note(f"headrace: made a new store at {directory(self._store)}")
-            for start in range(0, len(events), _BATCH):
+            for start in range(0, len(events), _AT_ONCE):
                 try:
-                    positions += await self._deliver(door, events[start : start + _BATCH])
+                    positions += await self._deliver(door, events[start : start + _AT_ONCE])
                 except HeadraceError as error:
                     if start == 0:
                         raise
@@ -175,9 +179,10 @@ class Delivery:
         return positions
 
     async def _deliver(self, door: Door, batch: Sequence[Mapping[str, Any]]) -> list[str]:
-        raw = json.dumps(list(batch), ensure_ascii=False).encode("utf-8", "surrogateescape")
-        headers = sign(self._webhook.secret, f"msg_{uuid.uuid4().hex}", int(clock.time()), raw)
-        headers["content-type"] = _BATCH_TYPE
+        alone = len(batch) == 1
+        raw = json.dumps(batch[0] if alone else list(batch), ensure_ascii=False).encode("utf-8", "surrogateescape")
+        headers = sign(self._webhook.secret, f"msg_{secrets.token_hex(16)}", int(clock.time()), raw)
+        headers["content-type"] = SINGLE[0] if alone else BATCH
         response = await door.ask("POST", f"{PATH}/{self._webhook.name}", content=raw, headers=headers)
         if not response.is_success:
             raise refused(response)

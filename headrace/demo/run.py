@@ -17,6 +17,10 @@ from headrace.settings import DEFAULT_WEBHOOK, load_settings, webhook_endpoints
 from headrace.store import LOG_FILE, Store
 
 _EXPECTED: Final = {"accepted": 3, "superseded": 3}
+_TOLD: Final = (
+    "Three races between an AI agent and the person it works for, on a real CalDAV server, signed webhooks and the HTTP"
+    " API. A position is partition:offset: where a record is on the log. The times are the story's."
+)
 MISMATCH: Final = 6
 
 
@@ -29,6 +33,7 @@ def run_demo(*, store: Path | None, as_json: bool) -> int:
     if store is not None and (store / LOG_FILE).exists():
         raise BadInputError(f"{store} already holds a store; give the demo a directory of its own")
     timeline = Timeline(as_json=as_json)
+    timeline.open(_TOLD)
     with tempfile.TemporaryDirectory(prefix="headrace-demo-") as work:
         directory = store if store is not None else Path(work) / "store"
         with Store(directory, writer=True) as opened:

@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+_PIPED_WIDTH: Final = 110
 _STYLES: Final = {"accepted": "bold green", "superseded": "bold red"}
 
 
@@ -32,9 +33,15 @@ class Timeline:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json: Final = as_json
-        self._console: Final = Console(file=sys.stdout, highlight=False, soft_wrap=False)
+        width = None if sys.stdout.isatty() else _PIPED_WIDTH
+        self._console: Final = Console(file=sys.stdout, highlight=False, width=width)
         self._table: Table | None = None
         self.steps: Final[list[Step]] = []
+
+    def open(self, told: str) -> None:
+        """What this is, before the first act."""
+        if not self._as_json:
+            self._console.print(Text(told))
 
     def act(self, title: str, told: str) -> None:
         """Begin an act."""
@@ -83,7 +90,7 @@ class Timeline:
         self._console.print()
         self._console.print(Panel(said, expand=False))
         for told, command in look_further:
-            self._console.print(Text(f"  {told:<32}", style="dim") + Text(command))
+            self._console.print(Text(f"  {told:<34}", style="dim") + Text(command))
 
 
 def _who(who: str) -> Text:
@@ -96,7 +103,7 @@ def _what(step: Step) -> Text:
         text.append("\n→ ")
         text.append(step.verdict.upper(), style=_STYLES.get(step.verdict, "bold yellow"))
     if step.why is not None:
-        text.append(f": {step.why}" if step.verdict is not None else f"\n  {step.why}")
+        text.append(f": {step.why}")
     if step.averted is not None:
-        text.append(f"\n  averted: {step.averted}", style="dim")
+        text.append(f"\naverted: {step.averted}", style="dim")
     return text

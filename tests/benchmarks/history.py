@@ -5,11 +5,11 @@ from pathlib import Path
 
 from headrace.keys import Keys
 from headrace.kinds import installed_schemas
-from headrace.log.opening import open_log
 from headrace.log.port import Log, Record
 from headrace.log.sqlite import SqliteLog
 from headrace.producers.event import NewEvent
 from headrace.producers.intake import Intake
+from headrace.producers.opening import open_log
 from headrace.schemas.refs import ActorRef
 
 TENANT, ACCOUNT = "bench", "account-0"

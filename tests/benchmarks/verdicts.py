@@ -51,7 +51,10 @@ def _peer(directory: Path, tell: Connection) -> None:
             raise HTTPException(409)
         return {"version": version + 1}
 
-    listening = socket.create_server(("127.0.0.1", 0))
+    # The protocol must be named: asyncio turns Nagle's algorithm off only then, as it does for the other server.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
     tell.send(f"http://127.0.0.1:{listening.getsockname()[1]}")
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
 

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.log_conformance")
+pytest.register_assert_rewrite("tests.contract.log_conformance", "tests.contract.tables_conformance")

@@ -8,12 +8,12 @@ from typing import Any, Final
 from headrace.keys import Keys
 from headrace.kinds import installed_kinds, installed_schemas
 from headrace.log.framing import GENESIS, chain
-from headrace.log.opening import OPERATOR, SOURCE, open_log
 from headrace.log.port import Log, LogDescription, Record, Stored
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
 from headrace.processors.core.verdicts import canonical
 from headrace.producers.event import NewEvent
 from headrace.producers.intake import Intake
+from headrace.producers.opening import OPERATOR, SOURCE, open_log
 from headrace.schemas.envelope import Envelope, to_headers
 from headrace.schemas.refs import ActorRef, EntityRef, Position, Token
 from headrace.schemas.registry import MARKER

@@ -91,7 +91,7 @@ def _types(draw: st.DrawFn, names: _Names, depth: int) -> Any:
 
 def _has_size(type_: Any) -> bool:
     if not isinstance(type_, Mapping) or type_["type"] != "record":
-        return type_ != "null"
+        return bool(type_ != "null")
     return any(_has_size(one["type"]) for one in type_["fields"])
 
 
@@ -129,6 +129,8 @@ def later(draw: st.DrawFn, earlier: Source) -> Source:
 def _grow(draw: st.DrawFn, record: dict[str, Any]) -> None:
     for one in record["fields"]:
         one["type"] = _grown(draw, one["type"])
+        if isinstance(one["type"], list) and "default" in one:  # a default is of the first branch
+            one["type"] = sorted(one["type"], key=lambda branch: (branch == "null") != (one["default"] is None))
     taken = {one["name"] for one in record["fields"]}
     if draw(st.booleans()):
         type_, default = draw(st.sampled_from(_DEFAULTS))

@@ -1,12 +1,11 @@
 """What a calendar object means in UTC: by hand-made examples, by an oracle, and against hostile text."""
 
-import datetime as dt_module
 import json
 import sys
 import time as clock
 from datetime import UTC, date, datetime
 from pathlib import Path
-from types import FrameType, SimpleNamespace
+from types import FrameType
 from typing import Any
 
 import fastavro
@@ -15,7 +14,7 @@ from fastavro.validation import validate
 
 from headrace.errors import BadInputError
 from headrace.producers.ical import MAX_OCCURRENCES, parse_calendar_object
-from tests.unit.calendar_text import CUSTOM_ZONE, OK, SERIES, ms, parsed, resource, times
+from tests.unit.calendar_text import OK, SERIES, ms, parsed, resource, times
 
 SCHEMAS = Path(__file__).parents[2] / "schemas" / "calendar"
 CASES: dict[str, tuple[tuple[str, ...], list[str]]] = {
@@ -101,6 +100,14 @@ CASES: dict[str, tuple[tuple[str, ...], list[str]]] = {
         ["2026-01-05T09:00/09:00"],
     ),
     "no occurrence at all": (("DTSTART:20260105T090000Z", "RRULE:FREQ=DAILY;COUNT=0"), ["2026-01-05T09:00/09:00"]),
+    "an end before the start is none": (
+        ("DTSTART:20260105T090000Z", "DTEND:20260105T080000Z", "RRULE:FREQ=DAILY;COUNT=2"),
+        ["2026-01-05T09:00/09:00", "2026-01-06T09:00/09:00"],
+    ),
+    "nor is a negative duration": (
+        ("DTSTART;VALUE=DATE:20260105", "DURATION:-P3D"),
+        ["2026-01-04T23:00/2026-01-05T23:00"],
+    ),
     "an end that means never": (
         ("DTSTART:20260105T090000Z", "DTEND:99991231T235959Z"),
         ["2026-01-05T09:00/3026-12-28T23:59"],
@@ -203,25 +210,6 @@ def test_unbounded_from_looks_past_exceptions() -> None:
     assert found.body["unbounded_from"] == ms("2027-01-16T09:00")
 
 
-def test_zone_defined_in_the_calendar() -> None:
-    event = ("DTSTART;TZID=Head Office:20260322T090000", "DURATION:PT1H", "RRULE:FREQ=WEEKLY;COUNT=2")
-    found = parsed(event, before=CUSTOM_ZONE)
-    assert times(found) == ["2026-03-22T07:00/08:00", "2026-03-29T06:00/07:00"]
-    assert found.content["time_zone"] == "Head Office"
-
-
-def test_two_calendars_may_mean_different_things_by_one_zone_name() -> None:
-    """icalendar keeps the first definition it meets in a cache of the process; ours must not depend on the order."""
-    event = ("DTSTART;TZID=Head Office:20260705T090000",)
-    east = tuple(line.replace("+0300", "+0800").replace("+0200", "+0800") for line in CUSTOM_ZONE)
-    assert [times(parsed(event, before=zone)) for zone in (CUSTOM_ZONE, east, CUSTOM_ZONE)] == [
-        ["2026-07-05T06:00/06:00"],
-        ["2026-07-05T01:00/01:00"],
-        ["2026-07-05T06:00/06:00"],
-    ]
-    assert times(parsed(event)) == ["2026-07-05T07:00/07:00"], "without a definition the time floats"
-
-
 def test_everything_else_it_says() -> None:
     found = parsed(
         (
@@ -287,6 +275,17 @@ def test_defaults_and_dates() -> None:
     assert parsed(("DTSTART:20260105T090000Z",)).content["time_zone"] == "UTC"
 
 
+def test_a_cancelled_instance_takes_no_time() -> None:
+    free = (*SERIES, "TRANSP:TRANSPARENT")
+    gone = ("RECURRENCE-ID;TZID=Europe/Berlin:20260112T090000", "DTSTART:20260112T080000Z", "STATUS:CANCELLED")
+    kept = (gone[0], "DTSTART:20260112T080000Z")
+    assert [parsed(free).body["busy"], parsed(free, gone).body["busy"], parsed(free, kept).body["busy"]] == [
+        False,
+        False,
+        True,
+    ]
+
+
 def test_fits_the_schemas() -> None:
     created = fastavro.parse_schema(json.loads((SCHEMAS / "created.v1.avsc").read_text()))
     content = fastavro.parse_schema(json.loads((SCHEMAS / "event_content.v1.avsc").read_text()))
@@ -315,6 +314,8 @@ def test_what_is_no_event(name: str) -> None:
         (resource(()), "DTSTART"),
         (resource(("DTSTART:tomorrow",)), "DTSTART"),
         (resource(("DTSTART:00010101T000000Z",)), "DTSTART"),
+        (resource(("DTSTART:120000",)), "DTSTART"),
+        (resource((*OK, "DTEND;VALUE=PERIOD:20260105T090000Z/PT1H")), "DTEND"),
         (resource((*OK, *OK)), "DTSTART"),
         (resource(OK).replace("UID:u1@example.com\r\n", ""), "UID"),
         (resource(OK, OK).replace("UID:u1", "UID:other", 1), "UID"),
@@ -362,25 +363,3 @@ def test_the_clock_is_never_read() -> None:
     finally:
         sys.setprofile(previous)
     assert read == ["now"], "only the one that proves the watch works"
-
-
-def test_todays_date_means_nothing_to_a_zone_of_the_calendars_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """dateutil reads the clock, for what a zone's onset leaves out. It leaves nothing out."""
-    onset = tuple(
-        line.replace("DTSTART:16010101T020000", "DTSTART;VALUE=DATE:16010101").replace(
-            "3;BYDAY", "3;UNTIL=20300101;BYDAY"
-        )
-        for line in CUSTOM_ZONE
-    )
-    event = ("DTSTART;TZID=Head Office:20260322T090000", "DURATION:PT1H", "RRULE:FREQ=WEEKLY")
-
-    class Elsewhen(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> "Elsewhen":
-            return cls(2031, 8, 29, 23, 59, 58, tzinfo=tz)
-
-    today = parsed(event, before=onset)
-    monkeypatch.setattr(
-        "dateutil.parser._parser.datetime", SimpleNamespace(**{**vars(dt_module), "datetime": Elsewhen})
-    )
-    assert parsed(event, before=onset) == today

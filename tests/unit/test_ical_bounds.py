@@ -36,6 +36,7 @@ HOSTILE: dict[str, str] = {
         (*OK, "RRULE:FREQ=SECONDLY"),
         ("RECURRENCE-ID;RANGE=THISANDFUTURE:20260105T090100Z", "DTSTART:19700101T000000Z"),
     ),
+    "every second since long before the start": resource((*OK, "RRULE:FREQ=SECONDLY", "DTEND:19700101T000000Z")),
     "every second of every day": resource((
         *OK,
         "RRULE:FREQ=DAILY;BYHOUR=" + many(24, str) + ";BYMINUTE=" + many(60, str) + ";BYSECOND=" + many(60, str),
@@ -49,6 +50,16 @@ HOSTILE: dict[str, str] = {
     "nothing but nesting": "BEGIN:VCALENDAR\r\n" + "BEGIN:VEVENT\r\n" * 100_000 + "END:VEVENT\r\n" * 100_000,
     "a zone that changes every second": resource(
         ("DTSTART;TZID=Head Office:20260105T090000",), before=zone_with("FREQ=SECONDLY")
+    ),
+    "a zone of a thousand changes": resource(
+        ("DTSTART;TZID=Head Office:20260105T090000", "RRULE:FREQ=DAILY"),
+        before=(*CUSTOM_ZONE[:2], *CUSTOM_ZONE[2:8] * 1_000, CUSTOM_ZONE[-1]),
+    ),
+    "a zone that changes every Sunday": resource(
+        ("DTSTART;TZID=Head Office:20260105T090000", "RRULE:FREQ=DAILY"), before=zone_with("FREQ=YEARLY;BYDAY=SU")
+    ),
+    "a zone at the end of its days": resource(
+        ("DTSTART;TZID=Head Office:49990105T090000", "RRULE:FREQ=DAILY"), before=CUSTOM_ZONE
     ),
     "the last year there is": resource(("DTSTART:99891231T235959Z", "RRULE:FREQ=DAILY")),
     "long text": resource((*OK, "DESCRIPTION:" + "x" * 2_000_000)),

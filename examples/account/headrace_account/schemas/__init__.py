@@ -1,0 +1,1 @@
+"""The Avro schemas of ``bank.account``, one file a record type and version."""

@@ -1,0 +1,506 @@
+"""The rule, said as plainly as possible: one record after another over plain lists, looking everything up anew.
+
+No engine, no tables, no index, nothing from ``processors/core``; of headrace only the entity kinds' pure functions and
+what reads bytes. Written from DESIGN.md §2, §7 and §8, to disagree with the fold wherever either of them is wrong.
+Reasons in words (why something is malformed, which way a basis is unknown) are left to the fold.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace as Thing
+from typing import Any, Final
+
+from headrace.errors import UndecodableError
+from headrace.log.framing import GENESIS, chain
+from headrace.log.partitioner import partition_of
+from headrace.log.port import Stored
+from headrace.processors.core.kind import Kind
+from headrace.processors.core.model import Event
+from headrace.schemas.envelope import from_headers
+from headrace.schemas.refs import Token, parse_account_key
+from headrace.schemas.registry import Registry
+
+Finding = dict[str, Any]
+Verdict = tuple[str, Finding | None]
+ENDED_FOR_NOTHING: Final = ("intent.ended", "proposal.withdrawn", "delivery.failed")
+
+
+def plain(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def hashed(state: object) -> bytes:
+    return hashlib.sha256(plain(state).encode()).digest()
+
+
+class Naive:
+    """``step`` takes the next record. ``became`` and ``effects`` say by offset what became of it and what policies call
+    it; ``verdicts`` by offset (proposal id, verdict, finding or ``None`` where words are the fold's, log time)."""
+
+    def __init__(self, registry: Registry, kinds: Mapping[str, Kind], partition: int, partitions: int) -> None:
+        self.registry, self.all_kinds, self.partition, self.partitions = registry, kinds, partition, partitions
+        self.log_id, self.log_time, self.policy, self.kinds = b"", 0, dict[str, Any](), dict[str, Kind]()
+        self.last, self.checks, self.times = GENESIS, list[bytes](), list[int]()
+        self.became: list[str] = []
+        self.happened: list[Thing] = []
+        self.facts: dict[tuple[str, ...], Any] = {}
+        self.intents: list[Thing] = []
+        self.proposals: dict[tuple[str, ...], Thing] = {}
+        self.verdicts: dict[int, tuple[str, str, Finding | None, int]] = {}
+        self.seen: dict[tuple[str, ...], object] = {}
+        self.sources: dict[tuple[str, ...], Thing] = {}
+        self.claims: dict[tuple[str, ...], Thing] = {}
+
+    # -- one record -----------------------------------------------------------------------------------------------
+
+    def step(self, stored: Stored) -> None:
+        self.last = chain(self.last, stored)
+        self.checks.append(self.last[:8])
+        if stored.log_append:
+            self.log_time = max(self.log_time, stored.appended_at)
+        record = self.understood(stored)
+        became = self.set_aside(record) if record.poison else self.take(record)
+        self.became.append(became)
+        self.times.append(self.log_time)
+
+    def understood(self, stored: Stored) -> Thing:
+        record = Thing(offset=stored.offset, poison=True, account=(), proposal=None, reads=[])
+        try:
+            account = parse_account_key(stored.key) if stored.key is not None else ()
+            if account and partition_of(stored.key or b"", self.partitions) != self.partition:
+                return record
+            record.account = account
+            envelope = from_headers(dict(stored.headers))
+            if envelope.type == "proposal.submitted" and account:
+                record.proposal = envelope.id
+            decoded = self.registry.decode(stored.value)
+            own = envelope.type.startswith(("log.", "policy."))
+            about_one = decoded.role == "event" or envelope.type in ("proposal.submitted", "claim.taken")
+            wrong = decoded.type != envelope.type or decoded.role in ("content", "proposal") or own == bool(account)
+            if wrong or (about_one and not envelope.kind):
+                return record
+            record.envelope, record.type, record.body, record.role = envelope, envelope.type, decoded.body, decoded.role
+            record.actor, record.value = envelope.actor, stored.value
+            record.ref = (*account, envelope.kind, envelope.entity)
+            if record.type == "proposal.submitted":
+                record.data = self.registry.decode(decoded.body["data"])
+                record.reads = [Thing(**one, token=Token.unpack(one["basis"])) for one in decoded.body["reads"]]
+            rules = decoded.body["policy"]["rules"] if "policy" in decoded.body and own else []
+            record.poison = any(rule["effect"] not in ("invalidate", "review", "ignore") for rule in rules)
+        except UndecodableError:
+            pass
+        return record
+
+    def set_aside(self, record: Thing) -> str:
+        if record.proposal is not None:
+            key = (*record.account, record.proposal)
+            self.verdicts[record.offset] = (record.proposal, "malformed", None, self.log_time)
+            self.proposals.setdefault(key, Thing(verdict="malformed", outcome=None, accepted_at=-1, waived=-1))
+        return "quarantined"
+
+    def take(self, record: Thing) -> str:
+        if record.type == "proposal.submitted":
+            return self.submitted(record)
+        envelope, body = record.envelope, record.body
+        source = self.sources.get((*record.account, envelope.source))
+        named = {envelope.sync, body["sync"] if record.type == "source.synced" else None} - {None}
+        if named and record.type != "source.sync_started" and (source is None or named != {source.sync}):
+            return "stale_sync"
+        identity = (*record.account, envelope.source, envelope.id)
+        said = (record.type, record.ref, envelope.concerns, record.value)
+        if identity in self.seen:
+            return "duplicate" if self.seen[identity] == said else "conflicting_id"
+        if record.role == "event" and envelope.kind not in self.kinds:
+            return "quarantined"
+        self.seen[identity] = said
+        if record.role == "event":
+            return self.fact(record)
+        answer: str = getattr(self, record.type.replace(".", "_"))(record)
+        return answer
+
+    # -- entities -------------------------------------------------------------------------------------------------
+
+    def head(self, ref: tuple[str, ...]) -> int:
+        """The last effective event's offset, -1 where there is none."""
+        return max((one.offset for one in self.happened if one.ref == ref), default=-1)
+
+    def open_intents(self, ref: tuple[str, ...], before: int | None = None) -> list[Thing]:
+        return [one for one in self.intents if one.ref == ref and (before is None or one.accepted_at < before)]
+
+    def overlaid(self, ref: tuple[str, ...], before: int | None = None) -> Any:
+        state = self.facts.get(ref)
+        for intent in self.open_intents(ref, before):
+            state = self.all_kinds[ref[2]].foresee(state, intent.type, intent.data)
+        return state
+
+    def touches(self, ref: tuple[str, ...]) -> list[Any]:
+        return list(self.all_kinds[ref[2]].footprint(self.overlaid(ref)))
+
+    def happen(
+        self, record: Thing, ref: tuple[str, ...], effect: str, before: list[Any], *, concerns: object, proposal: object
+    ) -> None:
+        touched = before + self.touches(ref)
+        envelope = record.envelope
+        self.happened.append(
+            Thing(
+                **{"offset": record.offset, "ref": ref, "effect": effect, "touched": touched, "concerns": concerns},
+                **{"id": envelope.id, "type": envelope.type, "actor": envelope.actor, "proposal": proposal},
+                time=self.log_time,
+            )
+        )
+
+    def fact(self, record: Thing) -> str:
+        ref, before = record.ref, self.touches(record.ref)
+        event = Event(record.type, record.body, record.actor)
+        self.facts[ref] = self.kinds[ref[2]].evolve(self.facts.get(ref), event)
+        echoed = None
+        for intent in self.open_intents(ref):
+            if intent.attempt is not None:
+                if intent.clean and intent.foreseen == hashed(self.facts[ref]):
+                    echoed = intent.id
+                    self.drop(intent, "echoed")
+                intent.clean = False
+        effect = "echo" if echoed is not None else record.type
+        self.happen(record, ref, effect, before, concerns=record.envelope.concerns, proposal=echoed)
+        return "echo" if echoed is not None else "applied"
+
+    # -- proposals ------------------------------------------------------------------------------------------------
+
+    def submitted(self, record: Thing) -> str:
+        envelope, body, key = record.envelope, record.body, (*record.account, record.envelope.id)
+        made = Thing(
+            **{"id": envelope.id, "type": body["proposal"], "ref": record.ref, "actor": envelope.actor},
+            **{"reads": record.reads, "expires_at": body["expires_at"], "data": record.data.body},
+            **{"concerns": envelope.concerns, "payload": body["payload_hash"], "offset": record.offset},
+            **{"verdict": "", "outcome": None, "accepted_at": -1, "waived": -1},
+        )
+        known = self.proposals.get(key)
+        if self.is_malformed(record):
+            self.verdicts[record.offset] = (made.id, "malformed", None, self.log_time)
+            made.verdict = "malformed"
+            self.proposals.setdefault(key, made)
+            return "malformed"
+        if known is not None and known.verdict != "malformed":
+            verdict = "duplicate" if known.payload == made.payload else "conflicting_id"
+            self.verdicts[record.offset] = (made.id, verdict, {"first": known.offset}, self.log_time)
+            return verdict
+        self.proposals[key] = made
+        return self.settle(record, made, *self.judge(made, record.offset))
+
+    def is_malformed(self, record: Thing) -> bool:
+        ref, kind = record.ref, self.kinds.get(record.ref[2])
+        containers = [container for one in self.kinds.values() for container in one.containers]
+        for read in record.reads:
+            if read.kind not in (containers if read.what == "scope" else self.kinds):
+                return True
+            if read.start is not None and read.end is not None and read.end < read.start:
+                return True
+        says, data = record.body["proposal"], record.data
+        return (
+            (kind is None or says not in kind.proposals or data.type != says or data.role != "proposal")
+            or (record.actor.kind != "agent" or len(record.body["payload_hash"]) != 32)
+            or not any(one.what != "scope" and (one.kind, one.id) == ref[2:] for one in record.reads)
+        )
+
+    def settle(self, record: Thing, made: Thing, verdict: str, finding: Finding | None) -> str:
+        made.verdict = verdict
+        self.verdicts[record.offset] = (made.id, verdict, finding, self.log_time)
+        if verdict == "accepted":
+            before = self.touches(made.ref)
+            made.accepted_at, made.outcome = record.offset, "open"
+            self.intents.append(
+                Thing(
+                    **{"id": made.id, "ref": made.ref, "type": made.type, "data": made.data},
+                    **{"accepted_at": record.offset, "attempt": None, "foreseen": None, "clean": True, "unknown": False},
+                )
+            )
+            effect = f"accepted:{made.type}"
+            self.happen(record, made.ref, effect, before, concerns=made.concerns, proposal=made.id)
+        return verdict
+
+    def judge(self, made: Thing, at: int, attempt: bool = False) -> Verdict:
+        """The table of DESIGN §2 from ``unknown_basis`` down."""
+        if any(self.is_unknown(made, read) for read in made.reads):
+            return "unknown_basis", None
+        if made.expires_at is not None and made.expires_at <= self.log_time:
+            return "expired", {"reason": "expires_at", "expires_at": made.expires_at}
+        bound = self.policy["basis_max_age_ms"]
+        for read in made.reads:
+            age = self.log_time - self.times[read.token.offset]
+            if bound is not None and age > bound:
+                named = {"what": read.what, "kind": read.kind, "id": read.id}
+                named |= {"start": read.start, "end": read.end} if read.what == "scope" else {}
+                return "expired", {"reason": "basis_age", "age_ms": age, "bound_ms": bound, "read": named}
+        between = self.between(made, at, attempt)
+        for one in between:
+            if self.consequence(made, one) == "invalidate":
+                return "superseded", {"event": self.described(one)}
+        claim, me = self.claims.get(made.ref), f"{made.actor.kind}/{made.actor.id}"
+        if claim is not None and claim.until > self.log_time and claim.holder != me:
+            return "claimed", {"holder": claim.holder, "claim": claim.claim, "until": claim.until}
+        state = self.overlaid(made.ref, made.accepted_at if attempt else None)
+        rule = self.all_kinds[made.ref[2]].guard(state, made.type, made.data)
+        if rule is not None:
+            return "rejected", {"rule": rule}
+        for one in between:
+            if self.consequence(made, one) == "review" and one.offset > made.waived:
+                return "needs_review", {"event": self.described(one)}
+        return self.held(made) or ("accepted", {})
+
+    def is_unknown(self, made: Thing, read: Thing) -> bool:
+        token, ref = read.token, (*made.ref[:2], read.kind, read.id)
+        if read.account not in (None, made.ref[1]) or token is None:
+            return True
+        if (token.log_id, token.partition) != (self.log_id, self.partition) or token.offset >= made.offset:
+            return True
+        if self.checks[token.offset] != token.check:
+            return True
+        of_this = [one.offset for one in self.happened if one.ref == ref]
+        if read.what == "entity":
+            return token.offset not in of_this
+        return read.what == "absent" and any(offset <= token.offset for offset in of_this)
+
+    def between(self, made: Thing, at: int, attempt: bool) -> list[Thing]:
+        """The effective events after a basis and before ``at`` on what was read there, in log order."""
+        met = [
+            one
+            for one in self.happened
+            if one.offset < at and one.ref[:2] == made.ref[:2] and one.proposal != made.id
+            if any(read.token.offset < one.offset and concerns_read(one, read) for read in made.reads)
+        ]
+        if not attempt:
+            return met
+        touched = self.touched_by(made)
+        followers = set[str]()
+        for one in reversed(met):  # whether the first of its acceptances came after this one's decides
+            if one.effect.startswith("accepted:"):
+                after = one.offset > made.accepted_at and self.knew_of(one.proposal, made, touched)
+                followers = followers | {one.proposal} if after else followers - {one.proposal}
+        return [
+            one
+            for one in met
+            if one.proposal not in followers
+            or not (one.effect.startswith("accepted:") or one.effect in ENDED_FOR_NOTHING)
+        ]
+
+    def touched_by(self, made: Thing) -> list[Any]:
+        kind, below = self.all_kinds[made.ref[2]], self.overlaid(made.ref, made.accepted_at)
+        return [*kind.footprint(below), *kind.footprint(kind.foresee(below, made.type, made.data))]
+
+    def knew_of(self, other: str, made: Thing, touched: list[Any]) -> bool:
+        for read in self.proposals[(*made.ref[:2], other)].reads:
+            if read.what == "scope" and any(meets(touch, read) for touch in touched):
+                return True
+            if read.what != "scope" and (read.kind, read.id) == made.ref[2:]:
+                return True
+        return False
+
+    def consequence(self, made: Thing, one: Thing) -> str:
+        for rule in self.policy["rules"]:
+            asked = ((rule["proposal"], made.type), (rule["event"], one.effect), (rule["actor"], one.actor.kind))
+            if all(fits(pattern, name) for pattern, name in asked):
+                mine, theirs = set(made.concerns), set(one.concerns)
+                apart = rule["concerns"] and mine and theirs and not mine & theirs
+                return "ignore" if apart else str(rule["effect"])
+        return "invalidate"
+
+    def described(self, one: Thing) -> Finding:
+        return {
+            **{"id": one.id, "type": one.type, "effect": one.effect, "actor": f"{one.actor.kind}/{one.actor.id}"},
+            **{"entity": f"{one.ref[2]}/{one.ref[3]}", "offset": one.offset, "time": one.time},
+        }
+
+    def held(self, made: Thing) -> Verdict | None:
+        bound = self.policy["source_max_staleness_ms"]
+        kinds = {made.ref[2]} | {read.kind for read in made.reads if read.what != "scope"}
+        for read in made.reads:
+            kinds |= {name for name, one in self.kinds.items() if read.what == "scope" and read.kind in one.containers}
+        for key, source in sorted(self.sources.items()):
+            if key[:2] != made.ref[:2] or bound is None or (source.feeds and not kinds & set(source.feeds)):
+                continue
+            age = self.log_time - source.fresh_time if source.fresh_offset >= 0 else None
+            if source.fresh_offset <= made.offset and (age is None or not 0 <= age <= bound):
+                return "held", {"source": key[2], "staleness_ms": age, "bound_ms": bound}
+        return None
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def named(self, record: Thing) -> Thing | None:
+        return self.proposals.get((*record.account, record.body["proposal"]))
+
+    def review_approved(self, record: Thing) -> str:
+        made, read = self.named(record), Token.unpack(record.body["read"])
+        if made is None or made.verdict not in ("needs_review", "held") or record.actor.kind != "user":
+            return "ignored"
+        if read is None or read.offset >= record.offset:
+            return "ignored"
+        if read != (self.log_id, self.partition, read.offset, self.checks[read.offset]):
+            return "ignored"
+        made.waived = max(made.waived, read.offset)
+        return self.settle(record, made, *self.judge(made, record.offset))
+
+    def source_confirmed(self, record: Thing) -> str:
+        made = self.named(record)
+        if made is None or made.verdict != "held":
+            return "ignored"
+        return self.settle(record, made, *self.judge(made, record.offset))
+
+    def review_dismissed(self, record: Thing) -> str:
+        made = self.named(record)
+        if made is None or made.verdict not in ("needs_review", "held") or record.actor.kind != "user":
+            return "ignored"
+        return self.settle(record, made, "rejected", self.by(record))
+
+    def proposal_withdrawn(self, record: Thing) -> str:
+        made = self.named(record)
+        if made is None or (record.actor.kind != "user" and record.actor != getattr(made, "actor", None)):
+            return "ignored"
+        if made.verdict in ("needs_review", "held"):
+            return self.settle(record, made, "rejected", self.by(record))
+        intent = self.intent(record)
+        if intent is None or intent.attempt is not None:
+            return "ignored"
+        return self.end(record, intent, "withdrawn", record.type, ("rejected", self.by(record)))
+
+    def by(self, record: Thing) -> Finding:
+        return {"rule": record.type, "by": f"{record.actor.kind}/{record.actor.id}", "offset": record.offset}
+
+    # -- delivery -------------------------------------------------------------------------------------------------
+
+    def intent(self, record: Thing) -> Thing | None:
+        wanted = (record.account, record.body["proposal"])
+        return next((one for one in self.intents if (one.ref[:2], one.id) == wanted), None)
+
+    def drop(self, intent: Thing, outcome: str) -> None:
+        self.intents.remove(intent)
+        self.proposals[(*intent.ref[:2], intent.id)].outcome = outcome
+
+    def end(self, record: Thing, intent: Thing, outcome: str, effect: str, verdict: Verdict | None = None) -> str:
+        ref, made = intent.ref, self.proposals[(*intent.ref[:2], intent.id)]
+        before = self.touches(ref)
+        if verdict is not None:
+            made.accepted_at, made.verdict = -1, verdict[0]
+            self.verdicts[record.offset] = (made.id, *verdict, self.log_time)
+        if outcome == "succeeded" and intent.clean:
+            self.facts[ref] = self.all_kinds[ref[2]].foresee(self.facts.get(ref), intent.type, intent.data)
+        self.drop(intent, outcome)
+        self.happen(record, ref, effect, before, concerns=made.concerns, proposal=made.id)
+        return outcome
+
+    def delivery_attempted(self, record: Thing) -> str:
+        intent = self.intent(record)
+        if intent is None or any(one.attempt is not None for one in self.open_intents(intent.ref)):
+            return "ignored"
+        verdict = self.judge(self.proposals[(*intent.ref[:2], intent.id)], record.offset, attempt=True)
+        if verdict[0] != "accepted":
+            return self.end(record, intent, verdict[0], "intent.ended", verdict)
+        intent.attempt, intent.foreseen = record.body["attempt"], record.body["foreseen"]
+        return "granted"
+
+    def outcome(self, record: Thing) -> str:
+        intent = self.intent(record)
+        if intent is None or intent.attempt != record.body["attempt"]:
+            return "ignored"
+        return self.end(record, intent, record.type.removeprefix("delivery."), record.type)
+
+    delivery_succeeded = delivery_refused = delivery_failed = outcome
+
+    def delivery_unknown(self, record: Thing) -> str:
+        intent = self.intent(record)
+        if intent is None or intent.attempt != record.body["attempt"]:
+            return "ignored"
+        intent.unknown = True
+        return "unknown"
+
+    # -- claims, sources, the log's own records ---------------------------------------------------------------------
+
+    def claim_taken(self, record: Thing) -> str:
+        held, holder = self.claims.get(record.ref), f"{record.actor.kind}/{record.actor.id}"
+        if held is not None and held.until > self.log_time and held.holder != holder:
+            return "ignored"
+        self.claims[record.ref] = Thing(holder=holder, claim=record.body["claim"], until=record.body["until"])
+        return "noted"
+
+    def claim_released(self, record: Thing) -> str:
+        held = self.claims.get(record.ref)
+        if held is None or held.claim != record.body["claim"]:
+            return "ignored"
+        if record.actor.kind == "agent" and held.holder != f"agent/{record.actor.id}":
+            return "ignored"
+        del self.claims[record.ref]
+        return "noted"
+
+    def source(self, record: Thing) -> Thing:
+        fresh = Thing(feeds=[], cursor=None, sync=None, sync_at=(-1, 0), hint=-1, fresh_offset=-1, fresh_time=0)
+        return self.sources.setdefault((*record.account, record.envelope.source), fresh)
+
+    def source_notified(self, record: Thing) -> str:
+        self.source(record).hint = record.offset
+        return "noted"
+
+    def source_sync_started(self, record: Thing) -> str:
+        source = self.source(record)
+        source.sync, source.sync_at = record.body["sync"], (record.offset, self.log_time)
+        source.feeds = record.body["feeds"]
+        return "noted"
+
+    def source_synced(self, record: Thing) -> str:
+        source = self.source(record)
+        source.cursor = record.body["cursor"]
+        source.fresh_offset, source.fresh_time = source.sync_at
+        return "noted"
+
+    def policy_activated(self, record: Thing) -> str:
+        self.policy = record.body["policy"]
+        self.kinds = {name: self.all_kinds[name] for name in record.body["kinds"]}
+        return "noted"
+
+    def log_opened(self, record: Thing) -> str:
+        if record.offset:
+            return "ignored"
+        self.log_id = bytes.fromhex(record.body["log_id"])
+        return self.policy_activated(record)
+
+    def log_time_reset(self, record: Thing) -> str:
+        self.log_time = record.body["to"]
+        return "noted"
+
+    def log_moved(self, record: Thing) -> str:
+        return "noted"
+
+    log_closed = log_moved
+
+
+def fits(pattern: str, name: str) -> bool:
+    return name.startswith(pattern.removesuffix("*")) if pattern.endswith("*") else name == pattern
+
+
+def concerns_read(one: Thing, read: Thing) -> bool:
+    if read.what != "scope":
+        return bool(one.ref[2:] == (read.kind, read.id))
+    return any(meets(touch, read) for touch in one.touched)
+
+
+def meets(touch: Any, read: Thing) -> bool:
+    """Half-open intervals; an empty one is the point at its start."""
+    if (touch.container, touch.id) != (read.kind, read.id):
+        return False
+    return starts(touch) < ends(read) and starts(read) < ends(touch)
+
+
+def starts(interval: Any) -> float:
+    return float("-inf") if interval.start is None else interval.start
+
+
+def ends(interval: Any) -> float:
+    if interval.end is None:
+        return float("inf")
+    return interval.end if interval.start is None else max(interval.end, interval.start + 1)
+
+
+def naive_fold(records: Sequence[Stored], world: Naive) -> Naive:
+    """``world`` after these records."""
+    for record in records:
+        world.step(record)
+    return world

@@ -1,0 +1,478 @@
+"""Audit, replay and explanation over a real log file and real tables: whatever is changed is named, nothing else is."""
+
+import json
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import pytest
+
+from headrace.errors import BadInputError, NotFoundError
+from headrace.kinds import installed_kinds, installed_schemas
+from headrace.log.framing import pack_headers, unpack_headers
+from headrace.log.sqlite import SqliteLog
+from headrace.processors.audit import verify
+from headrace.processors.core.verdicts import ROWS
+from headrace.processors.explain import Explanation, explain
+from headrace.processors.findings import Report
+from headrace.processors.replay import replay
+from headrace.projections.kind_tables import column_names
+from headrace.projections.rows import (
+    CLAIM_COLUMNS,
+    EVENT_COLUMNS,
+    PARTITION_COLUMNS,
+    PROPOSAL_COLUMNS,
+    QUARANTINE_COLUMNS,
+    SOURCE_COLUMNS,
+    TOUCH_COLUMNS,
+    VERDICT_COLUMNS,
+)
+from headrace.projections.sqlite import FILE, SqliteTables
+from tests.contract.rich_history import TENANT, Author, write
+
+REGISTRY: Final = installed_schemas()
+KINDS: Final = installed_kinds()
+COLUMNS: Final = {
+    "partitions": PARTITION_COLUMNS,
+    "events": EVENT_COLUMNS,
+    "touches": TOUCH_COLUMNS,
+    "proposals": PROPOSAL_COLUMNS,
+    "verdicts": VERDICT_COLUMNS,
+    "sources": SOURCE_COLUMNS,
+    "claims": CLAIM_COLUMNS,
+    "quarantine": QUARANTINE_COLUMNS,
+    **{kind.table: tuple(column_names(kind)) for kind in KINDS.values()},
+}
+KEYS: Final = {
+    "partitions": ("partition",),
+    "events": ("partition", "offset"),
+    "touches": ("tenant", "account", "container", "container_id", "offset", "ordinal"),
+    "proposals": ("tenant", "account", "id"),
+    "verdicts": ("partition", "offset"),
+    "sources": ("tenant", "account", "source"),
+    "claims": ("tenant", "account", "kind", "entity"),
+    "quarantine": ("partition", "offset"),
+    **{kind.table: ("tenant", "account", "id") for kind in KINDS.values()},
+}
+ACCOUNTS: Final = {0: "a-1", 1: "a-4"}
+"""An account on each of the two partitions."""
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store's log and tables, folded and closed."""
+    directory: Path = tmp_path_factory.mktemp("audit") / "store"
+    with SqliteLog.create(directory, 2) as log, SqliteTables(directory / FILE, REGISTRY, KINDS) as tables:
+        for partition, account in ACCOUNTS.items():
+            author = Author(log, account)
+            assert author.partition == partition
+            write(author)
+        replay(log, REGISTRY, KINDS, tables)
+    return directory
+
+
+@pytest.fixture
+def store(original: Path, tmp_path: Path) -> Path:
+    """A copy to tamper with."""
+    return Path(shutil.copytree(original, tmp_path / "store"))
+
+
+@contextmanager
+def opened(directory: Path) -> Generator[tuple[SqliteLog, SqliteTables], None, None]:
+    """Both files, for reading."""
+    with (
+        SqliteLog.open(directory, writer=False) as log,
+        SqliteTables(directory / FILE, REGISTRY, KINDS, writable=False) as tables,
+    ):
+        yield log, tables
+
+
+def audited(directory: Path, limit: int = 100) -> Report:
+    """The report on a store."""
+    with opened(directory) as (log, tables):
+        return verify(log, tables, REGISTRY, KINDS, limit=limit)
+
+
+def sql(directory: Path, file: str, statement: str, *values: Any) -> None:
+    """One statement against one of the files, behind everybody's back."""
+    connection = apsw.Connection(str(directory / file))
+    connection.execute(statement, values)
+    assert connection.changes() == 1
+    connection.close()
+
+
+def changed(value: Any) -> Any:
+    """The value with its last bit or character changed; a number far from the others."""
+    if isinstance(value, int):
+        return value + 1_000
+    if isinstance(value, bytes):
+        return value[:-1] + bytes([value[-1] ^ 1]) if value else b"\x01"
+    if isinstance(value, str):
+        return value[:-1] + ("y" if value[-1] != "y" else "z") if value else "y"
+    assert value is None
+    return None
+
+
+# -- what is untouched --------------------------------------------------------------------------------------------
+
+
+def test_an_untouched_store_verifies(store: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    with opened(store) as (log, tables):
+        report = verify(log, tables, REGISTRY, KINDS, lambda done, total: seen.append((done, total)))
+        ends = log.describe().ends
+    assert report.verified
+    assert report.findings == ()
+    assert report.records == sum(ends)
+    assert seen[-1] == (sum(ends), sum(ends))
+    with opened(store) as (_, tables), tables.snapshot() as reader:
+        assert report.rows == sum(reader.rows(f"SELECT count(*) AS n FROM {table}", {})[0]["n"] for table in COLUMNS)
+        chains = {row["partition"]: row["chain"].hex() for row in reader.rows("SELECT * FROM partitions", {})}
+    assert report.chains == chains
+    assert json.loads(json.dumps(report.to_json()))["verified"] is True
+
+
+def test_tables_that_lag_behind_verify_as_far_as_they_are(store: Path, tmp_path: Path) -> None:
+    with opened(store) as (log, _), SqliteTables(tmp_path / "lag.db", REGISTRY, KINDS) as tables:
+        replay(log, REGISTRY, KINDS, tables, until={0: 20, 1: 0})
+        report = verify(log, tables, REGISTRY, KINDS)
+    assert report.verified
+    assert report.records == 20
+
+
+def test_the_history_fills_every_table_and_column(store: Path) -> None:
+    """Else the tests below would pass over what they never touched."""
+    with opened(store) as (_, tables), tables.snapshot() as reader:
+        for table, columns in COLUMNS.items():
+            filled = [f"count({column}) AS {column}" for column in columns]
+            counts = reader.rows(f"SELECT {', '.join(filled)} FROM {table}", {})[0]
+            bare = {column for column, count in counts.items() if not count}
+            assert bare <= {"successor", "content_key", "unbounded_from"}, table
+
+
+# -- the tables ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("table", "column"), [(table, column) for table in COLUMNS for column in COLUMNS[table]])
+def test_a_changed_value_of_a_row_is_named(store: Path, table: str, column: str) -> None:
+    with opened(store) as (_, tables), tables.snapshot() as reader:
+        key_sql = ", ".join(KEYS[table])
+        found = reader.rows(f"SELECT * FROM {table} ORDER BY {column} IS NULL, {key_sql} DESC LIMIT 1", {})[0]
+    place = {name: found[name] for name in KEYS[table]}
+    value = changed(found[column]) if found[column] is not None else _something(table, column)
+    where = " AND ".join(f"{name} = ?" for name in place)
+    sql(store, FILE, f"UPDATE {table} SET {column} = ? WHERE {where}", value, *place.values())
+
+    report = audited(store)
+
+    assert not report.verified
+    named = [finding for finding in report.findings if finding.table == table]
+    if column in KEYS[table]:
+        assert ("missing", place) in [(finding.what, finding.key) for finding in named]
+        assert "unexpected" in [finding.what for finding in named]
+    else:
+        exact = [finding for finding in named if (finding.what, finding.key, finding.column) == ("row", place, column)]
+        assert len(exact) == 1
+        assert (exact[0].live, exact[0].refolded) == (value, found[column])
+        assert report.found == 1
+    assert str(place[KEYS[table][-1]]) in named[0].message
+    json.dumps(report.to_json())
+
+
+def _something(table: str, column: str) -> Any:
+    return 1 if column == "unbounded_from" else "something"
+
+
+@pytest.mark.parametrize("table", COLUMNS)
+def test_a_deleted_row_is_named(store: Path, table: str) -> None:
+    with opened(store) as (_, tables), tables.snapshot() as reader:
+        order = ", ".join(f"{name} DESC" for name in KEYS[table])
+        found = reader.rows(f"SELECT {', '.join(KEYS[table])} FROM {table} ORDER BY {order} LIMIT 1", {})[0]
+    where = " AND ".join(f"{name} = ?" for name in found)
+    sql(store, FILE, f"DELETE FROM {table} WHERE {where}", *found.values())
+
+    report = audited(store)
+
+    assert [(finding.what, finding.table, finding.key) for finding in report.findings] == [("missing", table, found)]
+
+
+@pytest.mark.parametrize("table", COLUMNS)
+@pytest.mark.parametrize("where", ["within", "beyond"])
+def test_an_inserted_row_is_named(store: Path, table: str, where: str) -> None:
+    last = KEYS[table][-1]
+    with opened(store) as (_, tables), tables.snapshot() as reader:
+        found = reader.rows(f"SELECT * FROM {table} ORDER BY {last} DESC LIMIT 1", {})[0]
+    forged = dict(found)
+    if table in ("partitions", "events") and where == "beyond":
+        forged["partition"] = 7
+    forged[last] = found[last] + 1 if isinstance(found[last], int) else found[last] + "-forged"
+    if table == "events":
+        forged["identity"] = None
+    marks = ", ".join("?" * len(forged))
+    sql(store, FILE, f"INSERT INTO {table} ({', '.join(forged)}) VALUES ({marks})", *forged.values())
+
+    report = audited(store)
+
+    assert [finding.what for finding in report.findings] == ["unexpected"]
+    finding = report.findings[0]
+    assert finding.table == table
+    assert finding.key is not None
+    assert finding.key[last] == forged[last] or table == "partitions"
+
+
+def test_text_that_is_no_text_any_more_is_named(store: Path) -> None:
+    sql(store, FILE, "UPDATE verdicts SET text = CAST(x'7bff7d' AS TEXT) WHERE partition = 1 AND offset = 4")
+    sql(store, FILE, "UPDATE events SET source = CAST(x'ff' AS TEXT) WHERE partition = 0 AND offset = 9")
+    sql(store, FILE, "UPDATE threads SET subject = CAST(x'c3' AS TEXT) WHERE account = 'a-1' AND id = 't-1'")
+    report = audited(store)
+    assert [(finding.what, finding.table, finding.column) for finding in report.findings] == [
+        ("row", "events", "source"),
+        ("row", "verdicts", "text"),
+        ("row", "threads", "subject"),
+    ]
+    assert [finding.live for finding in report.findings] == ["\\xff", "{\\xff}", "\\xc3"]
+
+
+def test_many_findings_are_counted_and_some_described(store: Path) -> None:
+    connection = apsw.Connection(str(store / FILE))
+    connection.execute("UPDATE events SET note = 'forged'")
+    connection.close()
+    report = audited(store, limit=5)
+    assert len(report.findings) == 5
+    assert report.found == report.records
+
+
+# -- the log ------------------------------------------------------------------------------------------------------
+
+
+def _offsets(directory: Path) -> dict[str, int]:
+    """A record of each sort, by what it is."""
+    with opened(directory) as (_, tables), tables.snapshot() as reader:
+        rows = reader.rows("SELECT * FROM events WHERE partition = 1 ORDER BY offset", {})
+    sorts = {row["type"] or "quarantined": row["offset"] for row in rows}
+    return sorts | {"last": rows[-1]["offset"]}
+
+
+SORTS: Final = ("log.opened", "mail.received", "proposal.submitted", "delivery.succeeded", "quarantined", "last")
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("column", ["value", "headers", "key", "appended_at", "log_append"])
+def test_a_changed_byte_of_the_log_is_named(store: Path, sort: str, column: str) -> None:
+    offset = _offsets(store)[sort]
+    with opened(store) as (log, _):
+        record = log.read(1, offset, 1)[0]
+    now: Any
+    match column:
+        case "headers":
+            name, value = record.headers[-1]
+            now = pack_headers((*record.headers[:-1], (name, changed(value))))
+            assert unpack_headers(now) != record.headers
+        case "key":
+            now = changed(record.key) if record.key is not None else b"acme/a-6"
+        case "log_append":
+            now = 0
+        case _:
+            now = changed(getattr(record, column))
+    statement = f'UPDATE records SET {column} = ? WHERE partition = 1 AND "offset" = ?'
+    sql(store, "log.db", statement, now, offset)
+
+    report = audited(store)
+
+    assert not report.verified
+    assert [(finding.what, finding.partition, finding.offset) for finding in report.findings] == [("log", 1, offset)]
+    said = report.findings[0].column
+    assert said is None or column in said.split(",")
+    assert said is not None or column in ("headers", "log_append")
+    assert f"1/{offset}" in report.findings[0].message
+    assert report.skipped == (1,)
+    assert list(report.chains) == [0]
+
+
+def test_several_changed_records_are_named_each(store: Path) -> None:
+    for offset in (3, 4, 40):
+        sql(store, "log.db", 'UPDATE records SET appended_at = 1 WHERE partition = 0 AND "offset" = ?', offset)
+    sql(store, FILE, "UPDATE threads SET subject = 'forged' WHERE account = 'a-4' AND id = 't-1'")
+    report = audited(store)
+    assert [(finding.offset, finding.column) for finding in report.findings if finding.what == "log"] == [
+        (3, "appended_at"),
+        (4, "appended_at"),
+        (40, "appended_at"),
+    ]
+    assert [finding.table for finding in report.findings if finding.what == "row"] == ["threads"]
+
+
+def test_a_record_that_cannot_be_read_is_named(store: Path) -> None:
+    sql(store, "log.db", "UPDATE records SET headers = x'00' WHERE partition = 1 AND \"offset\" = 30")
+    sql(store, "log.db", 'DELETE FROM records WHERE partition = 1 AND "offset" = 12')
+    report = audited(store)
+    assert [(finding.what, finding.partition, finding.offset) for finding in report.findings] == [
+        ("log", 1, 12),
+        ("log", 1, 30),
+    ]
+
+
+def test_a_log_cut_off_is_named(store: Path) -> None:
+    last = _offsets(store)["last"]
+    sql(store, "log.db", 'DELETE FROM records WHERE partition = 1 AND "offset" = ?', last)
+    report = audited(store)
+    assert [(finding.what, finding.partition, finding.offset) for finding in report.findings] == [("log", 1, last)]
+    assert "cut off" in report.findings[0].message
+
+
+def test_another_log_is_named(store: Path, tmp_path: Path) -> None:
+    with SqliteLog.create(tmp_path / "other", 2) as other, opened(store) as (_, tables):
+        for account in ACCOUNTS.values():
+            write(Author(other, account))
+        report = verify(other, tables, REGISTRY, KINDS)
+    assert [finding.what for finding in report.findings] == ["log"]
+    assert "another log" in report.findings[0].message or "this is log" in report.findings[0].message
+
+
+def test_a_kind_that_is_not_installed_is_named(store: Path) -> None:
+    kinds = {name: kind for name, kind in KINDS.items() if name != "calendar.event"}
+    with opened(store) as (log, tables):
+        report = verify(log, tables, REGISTRY, kinds)
+    assert [finding.what for finding in report.findings] == ["halt", "halt"]
+    assert report.skipped == (0, 1)
+
+
+# -- replay -------------------------------------------------------------------------------------------------------
+
+
+def contents(tables: SqliteTables) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything in the tables."""
+    with tables.snapshot() as reader:
+        return {
+            table: list(reader.values(f"SELECT * FROM {table} ORDER BY {', '.join(KEYS[table])}", {}))
+            for table in COLUMNS
+        }
+
+
+def test_replay_is_what_the_tables_hold(store: Path) -> None:
+    with opened(store) as (log, live), SqliteTables.in_memory(REGISTRY, KINDS) as aside:
+        replay(log, REGISTRY, KINDS, aside)
+        assert contents(aside) == contents(live)
+
+
+def test_replay_to_a_position_and_further(store: Path) -> None:
+    with opened(store) as (log, live), SqliteTables.in_memory(REGISTRY, KINDS) as aside:
+        assert replay(log, REGISTRY, KINDS, aside, until={1: 15}) == {1: 15}
+        with aside.snapshot() as reader:
+            assert reader.rows("SELECT partition, next_offset FROM partitions", {}) == [
+                {"partition": 1, "next_offset": 15}
+            ]
+            assert reader.rows("SELECT max(offset) AS last FROM events", {}) == [{"last": 14}]
+        replay(log, REGISTRY, KINDS, aside)
+        assert contents(aside) == contents(live)
+
+
+@pytest.mark.parametrize("until", [{1: 10_000}, {2: 1}, {-1: 1}, {1: -1}])
+def test_replay_refuses_positions_that_are_not(store: Path, until: dict[int, int]) -> None:
+    with (
+        opened(store) as (log, _),
+        SqliteTables.in_memory(REGISTRY, KINDS) as aside,
+        pytest.raises(BadInputError, match="partition"),
+    ):
+        replay(log, REGISTRY, KINDS, aside, until=until)
+
+
+def test_replay_goes_not_back(store: Path) -> None:
+    with opened(store) as (log, _), SqliteTables.in_memory(REGISTRY, KINDS) as aside:
+        replay(log, REGISTRY, KINDS, aside, until={1: 15})
+        with pytest.raises(BadInputError, match="fresh tables"):
+            replay(log, REGISTRY, KINDS, aside, until={1: 14})
+
+
+# -- explain ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explained(original: Path) -> Callable[[str], Explanation]:
+    """Explains a proposal of the account on partition 1."""
+
+    def one(proposal: str) -> Explanation:
+        with opened(original) as (log, tables), tables.snapshot() as reader:
+            return explain(log, reader, REGISTRY, tenant=TENANT, account="a-4", proposal=proposal)
+
+    return one
+
+
+def test_every_proposal_and_every_verdict_is_explained(original: Path, explained: Callable[[str], Explanation]) -> None:
+    with opened(original) as (_, tables), tables.snapshot() as reader:
+        rows = reader.rows("SELECT * FROM proposals WHERE account = 'a-4'", {})
+        verdicts = reader.rows("SELECT DISTINCT verdict FROM verdicts", {})
+    assert {row["verdict"] for row in verdicts} == set(ROWS)
+    for row in rows:
+        found = explained(row["id"])
+        assert (found.verdict, found.judged_at["offset"]) == (row["verdict"], row["judged_at"])
+        assert found.rule == json.loads(row["finding"])
+        assert found.history
+        assert found.policy == "default"
+        assert len(found.reads) == len(json.loads(row["reads"]))
+        json.dumps(found.to_json())
+
+
+def test_what_overtook_a_proposal(explained: Callable[[str], Explanation]) -> None:
+    found = explained("p-3")
+    (read,) = found.reads
+    assert read["basis"]["event"]["id"] == "m-1"
+    assert [(event["offset"], event["effect"], event["consequence"]) for event in read["between"]] == [
+        (4, "accepted:mail.reply", "invalidate"),
+        (8, "mail.labelled", "ignore"),
+        (9, "mail.sent", "invalidate"),
+    ]
+    assert read["head_when_judged"]["id"] == "m-3"
+    assert found.overtaken_by is not None
+    assert (found.overtaken_by["id"], found.overtaken_by["offset"]) == ("p-1", 4)
+    assert found.intent is None
+
+
+def test_what_overtook_a_read_of_a_scope(explained: Callable[[str], Explanation]) -> None:
+    absent, scope = explained("b-2").reads
+    assert absent["between"] == []
+    assert [event["id"] for event in scope["between"]] == ["k-2", "b-1"]
+    narrow = explained("b-1").reads[1]
+    assert narrow["between"] == []
+    assert narrow["start"] is not None
+
+
+def test_a_proposal_repeated_and_delivered(explained: Callable[[str], Explanation]) -> None:
+    found = explained("p-1")
+    assert [one["verdict"] for one in found.history] == ["accepted", "duplicate", "conflicting_id"]
+    delivered = explained("dp-0").intent
+    assert delivered is not None
+    assert delivered["outcome"] == "succeeded"
+    assert [step["type"] for step in delivered["steps"]] == ["delivery.attempted", "delivery.succeeded"]
+
+
+def test_an_approved_proposal(explained: Callable[[str], Explanation]) -> None:
+    found = explained("v-1")
+    assert [(one["verdict"], one["by"]["type"]) for one in found.history] == [
+        ("needs_review", "proposal.submitted"),
+        ("accepted", "review.approved"),
+    ]
+    assert found.waived_to is not None
+
+
+def test_a_proposal_that_could_not_be_read(explained: Callable[[str], Explanation]) -> None:
+    found = explained("p-broken")
+    assert found.verdict == "malformed"
+    assert found.proposal["entity"] is None
+    assert "Avro" in found.proposal["quarantined"]
+    assert found.reads == []
+
+
+def test_a_basis_of_another_log(explained: Callable[[str], Explanation]) -> None:
+    (read,) = explained("p-foreign").reads
+    assert (read["basis"]["known"], read["basis"]["event"], read["between"]) == (False, None, [])
+
+
+def test_an_unknown_proposal_is_not_found(original: Path) -> None:
+    with opened(original) as (log, tables), tables.snapshot() as reader:
+        for tenant, account, proposal in ((TENANT, "a-4", "nope"), (TENANT, "a-9", "p-1"), ("other", "a-4", "p-1")):
+            with pytest.raises(NotFoundError, match="no proposal"):
+                explain(log, reader, REGISTRY, tenant=tenant, account=account, proposal=proposal)
