@@ -22,6 +22,7 @@ in that order of precedence.
 """
 
 import base64
+import contextlib
 import hashlib
 import ipaddress
 import os
@@ -215,17 +216,20 @@ def _read_secret(path: Path) -> str:
 
 
 def _default_secret(path: Path) -> str:
+    """The secret in a file, made now if there is none. Readable by its owner only."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return _read_secret(path)
-        secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secret + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.link(fresh, path)  # whoever comes first makes it; nobody overwrites it
+            finally:
+                fresh.unlink()
     except OSError as error:
         raise UnavailableError(f"the webhook secret {path} cannot be made: {error}; check the directory") from None
-    return secret
+    return _read_secret(path)

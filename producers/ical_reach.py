@@ -15,7 +15,7 @@ from dateutil.rrule import rrulestr  # type: ignore[import-untyped]
 
 from headrace.errors import BadInputError
 
-MAX_RULES: Final = 10
+MAX_RULES: Final = 4
 _CYCLE: Final = 400
 _LAST_YEAR: Final = 9999
 _SLACK: Final = timedelta(days=2)  # UNTIL may stand in another time zone than DTSTART

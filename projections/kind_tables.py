@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from headrace.errors import BadInputError
-from headrace.processors.core.kind import Column, Kind
+from headrace.processors.core.kind import Kind
 from headrace.processors.core.model import EntityRow, Intent, State
 from headrace.processors.core.verdicts import canonical
 from headrace.schemas.refs import EntityRef
@@ -64,14 +64,21 @@ def sqlite_ddl(kind: Kind) -> Iterator[str]:
 
 def typed_values(registry: Registry, kind: Kind) -> Callable[[EntityRow], list[Any]]:
     """A function from a row to the values of the kind's own columns."""
-    wants_content = any(column.content for column in kind.columns)
+    wanted = [(place, column.name) for place, column in enumerate(kind.columns) if column.content]
+    json_places = [place for place, column in enumerate(kind.columns) if column.type == "json"]
+    names = [column.name if not column.content else None for column in kind.columns]
 
     def values(row: EntityRow) -> list[Any]:
         state: State = row.state or {}
-        content: dict[str, Any] = {}
-        if wants_content and row.content is not None and row.content_key is None:
+        found = [state.get(name) if name is not None else None for name in names]
+        if wanted and row.content is not None and row.content_key is None:
             content = _content(registry, row.content)
-        return [_value(column, content if column.content else state) for column in kind.columns]
+            for place, name in wanted:
+                found[place] = content.get(name)
+        for place in json_places:
+            if found[place] is not None:
+                found[place] = canonical(found[place]).decode()
+        return found
 
     return values
 
@@ -81,13 +88,6 @@ def _content(registry: Registry, raw: bytes) -> dict[str, Any]:
         return registry.decode(raw).body
     except BadInputError:
         return {}  # content is never decided on; what cannot be read simply is not shown
-
-
-def _value(column: Column, state: State) -> Any:
-    value = state.get(column.name)
-    if value is None:
-        return None
-    return canonical(value).decode() if column.type == "json" else value
 
 
 def intents_text(row: EntityRow) -> str:

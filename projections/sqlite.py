@@ -24,13 +24,14 @@ from headrace.processors.core.memory import Memory, PartitionRow
 from headrace.processors.core.model import ClaimRow, Known, Poison
 from headrace.processors.core.verdicts import canonical
 from headrace.projections import rows
-from headrace.projections.kind_tables import column_names, entity_row, intents_text, sqlite_ddl, typed_values
+from headrace.projections.kind_tables import COMMON, column_names, entity_row, intents_text, sqlite_ddl, typed_values
 from headrace.projections.port import Reader, Wants
 from headrace.projections.sqlite_connection import Connection, translated
 from headrace.schemas.refs import EntityRef, Touch
 from headrace.schemas.registry import Registry
 
 FILE: Final = "tables.db"
+_COMMON: Final = tuple(name for name, _, _ in COMMON)
 
 
 class SqliteTables:
@@ -204,7 +205,7 @@ class SqliteTables:
             kind = self._kinds.get(name)
             if kind is None:
                 continue
-            sql = _matching(kind.table, ("tenant", "account", "id"))
+            sql = _matching(kind.table, ("tenant", "account", "id"), _COMMON)
             for row in self._main.rows(sql, {"wanted": _json(keys)}):
                 ref = EntityRef(row["tenant"], row["account"], name, row["id"])
                 memory.entities[ref] = entity_row(ref, row)
@@ -350,7 +351,8 @@ def _json(values: object) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
-def _matching(table: str, key: Sequence[str]) -> str:
+def _matching(table: str, key: Sequence[str], columns: Sequence[str] = ("*",)) -> str:
     """All rows of a table whose key is among the arrays in the JSON parameter ``:wanted``."""
+    chosen = ", ".join(f"t.{name}" for name in columns)
     conditions = " AND ".join(f"t.{name} = w.value ->> {index}" for index, name in enumerate(key))
-    return f"SELECT t.* FROM json_each(:wanted) AS w CROSS JOIN {table} t WHERE {conditions}"  # noqa: S608 - our names
+    return f"SELECT {chosen} FROM json_each(:wanted) AS w CROSS JOIN {table} t WHERE {conditions}"  # noqa: S608 - our names

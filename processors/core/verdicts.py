@@ -210,9 +210,12 @@ def _named(read: Read) -> dict[str, Any]:
     return named
 
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(value: object) -> bytes:
     """The one JSON text of a value: sorted keys, no spaces, UTF-8. What is compared and hashed is this."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def verdict_bytes(proposal: str, verdict: str, finding: Finding, at: int, log_time: int) -> bytes:

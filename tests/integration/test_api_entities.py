@@ -163,7 +163,7 @@ def test_a_scope_shows_what_meets_it_now(desk: Desk) -> None:
     assert _scope(desk, "cal", day) == ["c0", "c1", "c2", "c3"]
     assert _scope(desk, "cal", day, **{"from": HOUR, "to": 2 * HOUR}) == ["c1"]
     assert _scope(desk, "cal", day, **{"from": HOUR + 1, "to": 2 * HOUR + 1}) == ["c1", "c2"]
-    assert _scope(desk, "cal", day, **{"to": HOUR}) == ["c0"]
+    assert _scope(desk, "cal", day, to=HOUR) == ["c0"]
     assert _scope(desk, "cal", day, **{"from": "1970-01-01T03:00:00Z"}) == ["c3"]
     assert _scope(desk, "cal", "calendar/elsewhere") == []
     desk.tell("cal", "calendar.updated", "c1", meeting("work@example.org", 9 * HOUR, 10 * HOUR))
@@ -182,7 +182,7 @@ def test_a_scope_counts_intents_in(desk: Desk) -> None:
     entity, data = {"kind": "calendar.event", "id": "c1"}, {"start": 5 * HOUR, "end": 6 * HOUR}
     moved = desk.propose("plan", "mv", basis, entity=entity, type="calendar.move", data=data)
     assert moved.status_code == 201, moved.text
-    assert _scope(desk, "plan", f"calendar/{calendar}", **{"to": HOUR}) == []
+    assert _scope(desk, "plan", f"calendar/{calendar}", to=HOUR) == []
     assert _scope(desk, "plan", f"calendar/{calendar}", **{"from": 5 * HOUR, "to": 6 * HOUR}) == ["c1"]
 
 

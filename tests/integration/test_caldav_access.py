@@ -63,3 +63,19 @@ def test_a_server_that_is_down(tmp_path: Path) -> None:
         moved.calendar = desk.calendar.replace(port, server.url)
         moved.source = CaldavSource(server.url, server.username, server.password, moved.calendar, pseudonym=pseudonym)
         assert moved.told() == ["calendar.created"], "what it kept outlives the process"
+
+
+def test_without_radicale_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr("importlib.util.find_spec", missing)
+    with pytest.raises(UnavailableError, match=r"pip install 'headrace\[demo\]'"):
+        CaldavServer(tmp_path / "none").start()
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_server_that_cannot_come_up_says_where_to_look(tmp_path: Path) -> None:
+    (tmp_path / "collections").write_text("in the way", encoding="utf-8")
+    with pytest.raises(UnavailableError, match=r"radicale\.log"):
+        CaldavServer(tmp_path).start()
