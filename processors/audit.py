@@ -99,19 +99,17 @@ class _Audit:
 
     def run(self) -> Report:
         """Everything, in order."""
-        at = {values[0]: values for values in self._live.values(_PARTITIONS, {})}
         described = self._log.describe()
         chains: dict[int, str] = {}
-        if self._same_log(at, described):
-            self._total = sum(values[3] for partition, values in at.items() if 0 <= partition < described.partitions)
-            for partition, end in enumerate(described.ends):
-                value = self._partition(partition, end, at.get(partition))
-                if value is not None:
-                    chains[partition] = value.hex()
-            self._strays(described.partitions)
-            with self._refolded.snapshot() as refolded:
-                for table, columns, key in self._tables():
-                    self._compare(refolded, table, columns, key, described.partitions)
+        try:
+            at = {values[0]: values for values in self._live.values(_PARTITIONS, {})}
+            if self._same_log(at, described):
+                self._total = sum(values[3] for partition, values in at.items() if partition < described.partitions)
+                chains = self._partitions(at, described)
+                self._strays(described.partitions)
+                self._whole_tables(described.partitions)
+        except HaltError as error:
+            self._findings.add(Finding("halt", f"the tables cannot be compared: {error}"))
         return Report(
             described.log_id.hex() if described.log_id is not None else None,
             described.partitions,
@@ -132,10 +130,27 @@ class _Audit:
         self._findings.add(Finding("log", message))
         return False
 
+    def _partitions(self, at: Mapping[int, Values], described: LogDescription) -> dict[int, str]:
+        """Every partition for itself; the chain values of those that are sound, in hexadecimal."""
+        chains: dict[int, str] = {}
+        for partition, end in enumerate(described.ends):
+            try:
+                value = self._partition(partition, end, at.get(partition))
+            except HaltError as error:
+                message = f"partition {partition} cannot be folded again and compared: {error}"
+                self._findings.add(Finding("halt", message, partition))
+                self._skipped.add(partition)
+            else:
+                chains |= {partition: value.hex()} if value is not None else {}
+        return chains
+
     # -- one partition --------------------------------------------------------------------------------------------
 
     def _partition(self, partition: int, end: int, at: Values | None) -> bytes | None:
-        """Walk, refold and compare one partition; its chain value where the log is sound."""
+        """Walk, refold and compare one partition; its chain value where the log is sound.
+
+        :raises HaltError: this installation cannot fold it, or what is in the tables cannot be read.
+        """
         claimed, said = (at[3], at[4]) if at is not None else (0, None)
         last = next(self._live.values(_LAST, {"partition": partition}))[0]
         indexed = last + 1 if last is not None else 0
@@ -144,42 +159,37 @@ class _Audit:
         if claimed != indexed and (claimed > end or walk.chain != said):
             folded = indexed  # the partition's row is not to be believed; the comparison will say so
             walk = ChainWalk(self._log, self._live, partition, min(folded, end))
-        damage = list(walk.damage(said))
+        before = self._findings.count
+        for finding in walk.damage(said):
+            self._findings.add(finding)
         if folded > end:
             message = (
                 f"partition {partition} of the log ends at {end}, the tables were folded up to {folded}: the log was"
                 " cut off or replaced; restore it from a backup"
             )
-            damage.append(Finding("log", message, partition, end))
-        for finding in damage:
-            self._findings.add(finding)
-        if damage or not self._refold(partition, folded, indexed):
+            self._findings.add(Finding("log", message, partition, end))
+        if self._findings.count > before:
             self._skipped.add(partition)
             return None
+        self._refold(partition, folded, indexed)
         row = self._refolded.resume(partition)
         self._rows += RowComparison("partitions", rows.PARTITION_COLUMNS, ("partition",), self._findings).run(
             iter([at] if at is not None else []), iter([rows.partition_values(row)] if row is not None else [])
         )
         return walk.chain
 
-    def _refold(self, partition: int, folded: int, indexed: int) -> bool:
-        """Fold the partition again and compare its events; whether that was possible."""
-        try:
-            offset = self._engine.resume(self._log, partition)
-            while offset < folded:
-                records = self._log.read(partition, offset, min(BATCH, folded - offset))
-                memory = self._engine.apply(partition, records)
-                self._compare_events(memory, partition, offset, offset + len(records))
-                offset += len(records)
-                self._done += len(records)
-                if self._progress is not None:
-                    self._progress(self._done, max(self._total, self._done))
-        except HaltError as error:
-            message = f"partition {partition} cannot be folded again: {error}"
-            self._findings.add(Finding("halt", message, partition, offset))
-            return False
+    def _refold(self, partition: int, folded: int, indexed: int) -> None:
+        """Fold the partition again and compare its events."""
+        offset = self._engine.resume(self._log, partition) if folded else 0
+        while offset < folded:
+            records = self._log.read(partition, offset, min(BATCH, folded - offset))
+            memory = self._engine.apply(partition, records)
+            self._compare_events(memory, partition, offset, offset + len(records))
+            offset += len(records)
+            self._done += len(records)
+            if self._progress is not None:
+                self._progress(self._done, max(self._total, self._done))
         self._compare_events(None, partition, folded, max(indexed, folded))
-        return True
 
     def _compare_events(self, memory: Memory | None, partition: int, first: int, end: int) -> None:
         marks = memory.marks if memory is not None else []
@@ -201,6 +211,11 @@ class _Audit:
                 self._findings.add(Finding("unexpected", message, table=table, key=key))
 
     # -- whole tables ---------------------------------------------------------------------------------------------
+
+    def _whole_tables(self, partitions: int) -> None:
+        with self._refolded.snapshot() as refolded:
+            for table, columns, key in self._tables():
+                self._compare(refolded, table, columns, key, partitions)
 
     def _tables(self) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
         for table, (columns, key) in _WHOLE.items():

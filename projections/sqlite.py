@@ -31,6 +31,8 @@ from headrace.schemas.refs import EntityRef, Touch
 from headrace.schemas.registry import Registry
 
 FILE: Final = "tables.db"
+_CHECKPOINT_PAGES: Final = 8_192
+"""32 MiB of write-ahead log."""
 _COMMON: Final = tuple(name for name, _, _ in COMMON)
 
 
@@ -101,6 +103,8 @@ class SqliteTables:
             sqlite.pragma("journal_mode", "WAL" if wal else "MEMORY")
             sqlite.pragma("synchronous", "NORMAL" if synced else "OFF")
             sqlite.pragma("cache_size", -65536)
+            # The log can be folded again, so checkpoints may be rare: the same pages change in batch after batch.
+            sqlite.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
         with sqlite:
             done: int = sqlite.pragma("user_version")
             if done > len(scripts) or (done < len(scripts) and not self._writable):

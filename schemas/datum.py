@@ -35,7 +35,7 @@ def misfit(type_: Any, value: Any, path: str = "", *, complete: bool = False) ->
             values = type_["values"]
             wrong = _first(_primitive("string", key, f"a key of {path}") for key in value)
             return wrong or _first(
-                misfit(values, one, f"{path}[{key!r}]", complete=complete) for key, one in value.items()
+                misfit(values, one, f"{path}[{key!a}]", complete=complete) for key, one in value.items()
             )
         case "enum":
             fits = isinstance(value, str) and value in type_["symbols"]
@@ -100,4 +100,4 @@ def _first(found: Iterable[str | None]) -> str | None:
 
 
 def _wrong(path: str, wanted: str, value: Any) -> str:
-    return f"{path or 'the body'} must be {wanted}, not {value!r:.60}"
+    return f"{path or 'the body'} must be {wanted}, not {value!a:.60}"

@@ -19,6 +19,7 @@ KindName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a
 TokenText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{50}$")]
 ContainerId = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+Concern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+:[^\x00]", max_length=500)]
 VerdictName = Literal[
     "malformed",
     "duplicate",
@@ -35,10 +36,12 @@ VerdictName = Literal[
 
 
 def milliseconds(value: Any) -> Any:
-    """A time given as RFC 3339 text, as epoch milliseconds; anything else as it is.
+    """A time given as RFC 3339 text, as epoch milliseconds; a whole number as an integer; anything else as it is.
 
     :raises ValueError: text that is no such time.
     """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # to JSON 1.0 is the integer 1
     if not isinstance(value, str):
         return value
     try:
@@ -142,7 +145,7 @@ class NewProposal(Door):
     content: dict[str, JsonValue] | None = Field(default=None, description="the output itself, never decided on")
     reads: list[NewRead] = Field(default_factory=list[NewRead], max_length=256, description="what else was read")
     expires_at: Milliseconds | None = Field(default=None, description="log time from which it is worth nothing")
-    concerns: list[Annotated[str, StringConstraints(max_length=500)]] = Field(
+    concerns: list[Concern] = Field(
         default_factory=list[str], max_length=64, description="what:value keys, such as person:ann@example.com"
     )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import signal
 import socket
 import threading
 from collections.abc import Callable, Generator
@@ -82,6 +83,20 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self.ready()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """SIGINT and SIGTERM end the server, and nothing more: uvicorn would raise them again, and SIGTERM would end the
+        process before the store is closed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._context.closing.close()

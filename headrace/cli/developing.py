@@ -76,9 +76,21 @@ def _syncing(store: Store, sync: CalendarSync | None) -> Generator[None, None, N
         poller.stop()
 
 
-def _polled(store: Store, sync: CalendarSync) -> Polled:
-    """The calendar's source, held against the store."""
-    account = parse_id(sync.account, "account")
+class Calendar(NamedTuple):
+    """What a :class:`CalendarSync` comes to. ``source`` is its name on the log: the same as long as the calendar is."""
+
+    url: str
+    username: str
+    password: str
+    calendar: str
+    source: str
+
+
+def calendar_of(sync: CalendarSync) -> Calendar:
+    """The server, the user and the calendar that are meant.
+
+    :raises BadInputError: the URL is none of a CalDAV server with a user's name.
+    """
     parts = urlsplit(sync.url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not parts.username:
         raise BadInputError("--caldav needs a URL with the user's name in it, as https://ann@dav.example.com/ann/work/")
@@ -89,9 +101,14 @@ def _polled(store: Store, sync: CalendarSync) -> Polled:
     url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
     calendar = sync.calendar or parts.path or "/"
     digest = hashlib.sha256(f"{url}\0{calendar}".encode()).hexdigest()[:12]
-    source = CaldavSource(
-        url, unquote(parts.username), password, calendar, pseudonym=store.intake.pseudonyms(LOCAL_TENANT, account)
-    )
+    return Calendar(url, unquote(parts.username), password, calendar, f"caldav/{digest}")
+
+
+def _polled(store: Store, sync: CalendarSync) -> Polled:
+    """The calendar's source, held against the store."""
+    account, found = parse_id(sync.account, "account"), calendar_of(sync)
+    pseudonym = store.intake.pseudonyms(LOCAL_TENANT, account)
+    source = CaldavSource(found.url, found.username, found.password, found.calendar, pseudonym=pseudonym)
     feed = Feed(
         store.log,
         store.tables,
@@ -100,11 +117,11 @@ def _polled(store: Store, sync: CalendarSync) -> Polled:
         store.kinds,
         tenant=LOCAL_TENANT,
         account=account,
-        source=f"caldav/{digest}",
+        source=found.source,
         feeds=source.feeds,
         actor=ActorRef("user", account),
     )
-    return Polled(f"caldav/{digest}", source, feed)
+    return Polled(found.source, source, feed)
 
 
 def _ready(url: str, settings: Settings, sync: CalendarSync | None, *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """The way to the HTTP API: of the process that runs on the store, of any other by its URL, or in this very process."""
 
 import json
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -9,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
+from headrace.cli import output
 from headrace.cli.reading import SERVER_FILE, directory
 from headrace.errors import BadInputError, HeadraceError, NotFoundError, UnavailableError
 from headrace.settings import load_settings
@@ -70,6 +72,19 @@ async def open_door(
             transport=transport, base_url="http://localhost", headers=headers, timeout=_PATIENCE_SECONDS
         ) as client:
             yield Door(client, IN_PROCESS)
+        _folded(opened)
+
+
+def _folded(store: Store) -> None:
+    """Wait until the tables have what was appended, so that whoever reads the store next finds it.
+
+    :raises HaltError: the fold has stopped.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    for partition, end in enumerate(store.log.describe().ends):
+        if not store.applied.wait(partition, end - 1, max(0.0, deadline - time.monotonic())):
+            output.note("headrace: it is on the log, but not folded yet; the next process that opens the store goes on")
+            return
 
 
 async def running(place: Path) -> str | None:

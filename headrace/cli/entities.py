@@ -19,6 +19,9 @@ from headrace.store import Store
 
 COLUMNS: Final = ("ENTITY", "ACCOUNT", "HEAD", "CHANGED", "INTENTS", "STATE")
 
+_LONG: Final = 60
+"""Longer values are for ``entity show``."""
+
 
 class EntityView:
     """Reads entities out of ``tables``; ``content`` shows personal content in clear too."""
@@ -137,7 +140,7 @@ def _summary(kind: Kind, row: Mapping[str, Any], *, content: bool) -> str:
     for column in kind.columns:
         value = row[column.name]
         hidden = column.content and not content
-        if hidden or value in (None, "", 0, "[]") or str(value).startswith("p-"):
+        if hidden or value in (None, "", 0, "[]") or str(value).startswith("p-") or len(str(value)) > _LONG:
             continue
         if column.type == "boolean":
             words.append(column.name)

@@ -83,7 +83,7 @@ class KeyFile:
         wanted[_TABLE] = [known for known in wanted.get(_TABLE, []) if known["name"] != name]
         if not wanted[_TABLE]:
             del wanted[_TABLE]
-        kept = "".join(block for block in _blocks(text) if not _is_key(block, name))
+        kept = "".join(_comments_behind(block) if _is_key(block, name) else block for block in _blocks(text))
         if _parsed(kept) != wanted:
             raise BadInputError(
                 f"the key {name!r} is not in a [[{_TABLE}]] of its own: remove it from {self.path} by hand"
@@ -123,7 +123,20 @@ def _blocks(text: str) -> list[str]:
     return blocks
 
 
+def _comments_behind(block: str) -> str:
+    """The comment lines at a block's end: they speak of what comes next."""
+    lines = block.splitlines(keepends=True)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    kept: list[str] = []
+    while lines and lines[-1].lstrip().startswith("#"):
+        kept.insert(0, lines.pop())
+    return "".join(kept)
+
+
 def _is_key(block: str, name: str) -> bool:
+    if not block.lstrip().startswith("[["):
+        return False
     found = _parsed(block)
     keys = found.get(_TABLE) if found is not None else None
     return isinstance(keys, list) and len(keys) == 1 and keys[0].get("name") == name

@@ -81,10 +81,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = _invoke(given)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read has enough. The interpreter flushes once more at its end: into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return exits.OK
+        return _reader_gone()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # typer answers a broken pipe with exit code 1
+            return _reader_gone()
+        raise
     return code
+
+
+def _reader_gone() -> int:
+    """Whoever read has enough: no error. What the interpreter flushes at its end goes into nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return exits.OK
 
 
 def _help(given: Sequence[str]) -> str | None:

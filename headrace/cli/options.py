@@ -9,7 +9,7 @@ import typer
 from headrace.errors import BadInputError
 from headrace.schemas.refs import Position, Token, parse_subject
 
-_POSITION: Final = re.compile(r"(\d{1,9}):(\d{1,18})\Z")
+_POSITION: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})\Z")
 
 
 class Place(NamedTuple):

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from headrace.log.port import Stored
 from tests.core.folding import Folded
-from tests.core.naive import Naive, naive_fold, plain
+from tests.core.naive import Naive, naive_fold
+from tests.core.naive_rule import plain
 from tests.core.scribe import KINDS, PARTITION, PARTITIONS, REGISTRY
 
 WORDED: Final = ("malformed", "unknown_basis")
@@ -116,7 +117,12 @@ def _naive_says(world: Naive) -> dict[str, Any]:
 
 def _intent(one: Any) -> dict[str, Any]:
     return {
-        **{"proposal": one.id, "type": one.type, "data": one.data, "accepted_at": one.accepted_at},
-        **{"attempt": one.attempt, "foreseen": one.foreseen.hex() if one.foreseen is not None else None},
-        **{"clean": one.clean, "unknown": one.unknown},
+        "proposal": one.id,
+        "type": one.type,
+        "data": one.data,
+        "accepted_at": one.accepted_at,
+        "attempt": one.attempt,
+        "foreseen": one.foreseen.hex() if one.foreseen is not None else None,
+        "clean": one.clean,
+        "unknown": one.unknown,
     }

@@ -19,7 +19,8 @@ from headrace.schemas.envelope import Envelope, to_headers
 from headrace.schemas.refs import ActorRef, EntityRef, Token, account_key
 from headrace.schemas.registry import HEAD
 from tests.core import happenings
-from tests.core.naive import Naive, plain
+from tests.core.naive import Naive
+from tests.core.naive_rule import plain
 from tests.core.scribe import (
     AGENT,
     BANK_POLICY,

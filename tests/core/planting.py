@@ -3,22 +3,24 @@
 import contextlib
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from pkgutil import resolve_name
 from types import CodeType
 from typing import Any
 
 
 def _compiled(function: Callable[..., Any], source: str) -> CodeType:
     names: dict[str, Any] = {}
-    # Bytes that the source itself defines are looked up in the function's own module when they run.
-    exec(compile(source, f"<planted in {function.__qualname__}>", "exec"), dict(function.__globals__), names)  # noqa: S102
+    exec(compile(source, f"<planted in {function.__qualname__}>", "exec"), dict(function.__globals__), names)
     planted: CodeType = names[function.__name__].__code__
     return planted
 
 
 @contextlib.contextmanager
-def planted(function: Any, sound: str, bug: str) -> Iterator[None]:
-    """``function`` with the one place that reads ``sound`` reading ``bug``, as long as the context lasts."""
+def planted(name: str, sound: str, bug: str) -> Generator[None]:
+    """The function of this name (``processors.core.fold:step``) with the one place that reads ``sound`` reading
+    ``bug``, as long as the context lasts."""
+    function: Any = resolve_name(f"headrace.{name}")
     source = textwrap.dedent(inspect.getsource(function))
     assert source.count(sound) == 1, f"{function.__qualname__} does not say {sound!r} once; plant the bug anew"
     before: CodeType = function.__code__

@@ -1,7 +1,7 @@
 """Tells a history again with something changed, so that what must not matter can be seen not to matter.
 
-Whatever is changed shifts offsets and chain values, and so every token. Tokens that were right are made right again, those
-that were wrong stay wrong, and findings are compared by the offsets of the history as it was told first.
+Whatever is changed shifts offsets and chain values, and so every token. Tokens that were right are made right again,
+those that were wrong stay wrong, and findings are compared by the offsets of the history as it was told first.
 """
 
 import json

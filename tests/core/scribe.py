@@ -75,7 +75,9 @@ class Scribe:
         self._chain = GENESIS
         self.now = START
         self._numbers = iter(range(1, 1_000_000))
-        self.own("log.opened", {"log_id": LOG_ID.hex(), "partitions": PARTITIONS, **_settings(policy, kinds)}, id="open")
+        self.own(
+            "log.opened", {"log_id": LOG_ID.hex(), "partitions": PARTITIONS, **_settings(policy, kinds)}, id="open"
+        )
 
     @property
     def next_offset(self) -> int:
@@ -130,9 +132,7 @@ class Scribe:
     ) -> int:
         """Append a fact, an answer or any other record of an account."""
         kind, entity = (about.kind, about.id) if about is not None else ("", "")
-        envelope = Envelope(
-            id or f"e{self.number()}", source, type_, actor, kind, entity, concerns=concerns, sync=sync
-        )
+        envelope = Envelope(id or f"e{self.number()}", source, type_, actor, kind, entity, concerns=concerns, sync=sync)
         return self.record(account, envelope, body, log_append=log_append)
 
     def fact(self, ref: EntityRef, type_: str, **body: Any) -> int:

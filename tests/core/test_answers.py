@@ -1,4 +1,4 @@
-"""DESIGN §2, answers: a proposal that waits is judged again at the answer's own offset, against everything up to there."""
+"""DESIGN §2, answers: what waits is judged again at the answer's own offset, against everything up to there."""
 
 import pytest
 

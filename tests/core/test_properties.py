@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from headrace.log.port import Stored
 from tests.core import properties

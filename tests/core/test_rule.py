@@ -3,7 +3,7 @@
 import pytest
 
 from headrace.processors.core.policy import Policy, PolicyRule
-from headrace.schemas.refs import ActorRef, Token
+from headrace.schemas.refs import Token
 from tests.core.scribe import (
     AGENT,
     BANK_POLICY,
@@ -16,7 +16,6 @@ from tests.core.scribe import (
     RIVAL,
     SECOND,
     STRANGER,
-    SYSTEM,
     USER,
 )
 from tests.core.story import CALENDAR, FIVE, Story
@@ -308,113 +307,3 @@ def test_a_retried_policy_does_not_come_back() -> None:
     assert story.became(retried) == "duplicate"
     (partition,) = story.folded.tables["partitions"]
     assert '"name":"bank"' in partition["policy"]
-
-
-# -- claims -------------------------------------------------------------------------------------------------------
-
-
-def test_the_first_claim_wins_until_it_is_released() -> None:
-    story = Story()
-    story.mail()
-    until = story.now + MINUTE
-    story.say(HOME, "claim.taken", {"claim": "c1", "until": until}, about=story.thread, actor=RIVAL)
-    second = story.say(HOME, "claim.taken", {"claim": "c2", "until": until}, about=story.thread, actor=AGENT)
-    refused = story.label("a")
-    assert story.became(second) == "ignored"
-    assert (story.verdict(refused), story.finding(refused)["holder"]) == ("claimed", "agent/rival")
-    story.say(HOME, "claim.released", {"claim": "c1"}, about=story.thread, actor=RIVAL)
-    assert story.verdict(story.label("b")) == "accepted"
-
-
-def test_a_claim_ends_in_the_logs_time() -> None:
-    story = Story()
-    story.mail()
-    body = {"claim": "c1", "until": story.now + MINUTE}
-    story.say(HOME, "claim.taken", body, about=story.thread, actor=RIVAL)
-    story.now += MINUTE - 1
-    assert story.verdict(story.label("a")) == "claimed"
-    story.now += 1
-    assert story.verdict(story.label("b")) == "accepted"
-
-
-def test_the_holder_of_a_claim_is_not_kept_out_by_it() -> None:
-    story = Story()
-    story.mail()
-    body = {"claim": "c1", "until": story.now + MINUTE}
-    story.say(HOME, "claim.taken", body, about=story.thread, actor=AGENT)
-    assert story.verdict(story.label()) == "accepted"
-
-
-def test_an_agent_does_not_pass_for_the_user_of_its_name() -> None:
-    story = Story()
-    story.mail()
-    body = {"claim": "c1", "until": story.now + MINUTE}
-    story.say(HOME, "claim.taken", body, about=story.thread, actor=ActorRef("user", AGENT.id))
-    refused = story.label()
-    assert (story.verdict(refused), story.finding(refused)["holder"]) == ("claimed", f"user/{AGENT.id}")
-
-
-def test_only_its_holder_or_a_person_releases_a_claim() -> None:
-    story = Story()
-    story.mail()
-    story.say(HOME, "claim.taken", {"claim": "c1", "until": story.now + MINUTE}, about=story.thread, actor=RIVAL)
-    stolen = story.say(HOME, "claim.released", {"claim": "c1"}, about=story.thread, actor=AGENT)
-    assert (story.became(stolen), story.verdict(story.label("a"))) == ("ignored", "claimed")
-    story.say(HOME, "claim.released", {"claim": "c1"}, about=story.thread, actor=USER)
-    assert story.verdict(story.label("b")) == "accepted"
-
-
-# -- precedence ---------------------------------------------------------------------------------------------------
-
-
-def test_the_first_verdict_that_applies_wins() -> None:
-    """One after another, the causes fall away, and the next in the table shows."""
-    rules = (PolicyRule("mail.label", "mail.unread", "*", "review"), *BANK_POLICY.rules)
-    bound = BANK_POLICY.source_max_staleness_ms
-    story = Story(Policy("careful", rules, source_max_staleness_ms=bound))
-    read = story.mail()
-    story.fact(story.thread, "mail.unread")
-    story.say(HOME, "source.notified", {}, source="imap", actor=SYSTEM)
-    claim = {"claim": "c1", "until": story.now + MINUTE}
-    story.say(HOME, "claim.taken", claim, about=story.thread, actor=RIVAL)
-    for_review = story.seen(story.thread, read)
-    gone = {**for_review, "basis": b"?"}
-    trashed = story.fact(story.thread, "mail.trashed")
-    now = story.seen(story.thread)
-    seen: list[str] = []
-
-    def judged(*reads: dict[str, object], expires_at: int | None = None) -> None:
-        seen.append(story.verdict(story.propose(story.thread, "mail.label", {}, list(reads), expires_at=expires_at)))
-
-    judged(expires_at=story.now)
-    judged(gone, expires_at=story.now)
-    judged(for_review, expires_at=story.now)
-    judged(for_review)
-    judged(now)
-    story.say(HOME, "claim.released", {"claim": "c1"}, about=story.thread, actor=RIVAL)
-    judged(now)
-    story.mail("m2")
-    before = story.seen(story.thread)
-    story.fact(story.thread, "mail.unread")
-    judged(before)
-    judged(story.seen(story.thread))
-    assert trashed == now_offset(now)
-    assert seen == [
-        "malformed",
-        "unknown_basis",
-        "expired",
-        "superseded",
-        "claimed",
-        "rejected",
-        "needs_review",
-        "held",
-    ]
-
-
-def now_offset(read: dict[str, object]) -> int:
-    """Where a read was made."""
-    basis = read["basis"]
-    assert isinstance(basis, bytes)
-    token = Token.unpack(basis)
-    assert token is not None
-    return token.offset

@@ -1,11 +1,13 @@
 """DESIGN §2 and §7: log time, what decoding refuses, and syncs that a later one has replaced."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from headrace.errors import KindError, LogMismatchError, SchemaMissingError, UnsupportedFoldError
 from headrace.processors.core.kind import Kind
+from headrace.processors.core.model import State
 from headrace.processors.core.policy import Policy
 from headrace.processors.engine import Engine
 from headrace.processors.kinds.mail_thread import MailThread
@@ -164,7 +166,9 @@ def envelope(story: Story, type_: str = "mail.received") -> Envelope:
     return Envelope(f"x{story.number()}", "test", type_, USER, "mail.thread", "th1")
 
 
-@pytest.mark.parametrize("poison", ["cut off", "trailing", "other type", "misrouted", "no entity", "no key", "nonsense"])
+@pytest.mark.parametrize(
+    "poison", ["cut off", "trailing", "other type", "misrouted", "no entity", "no key", "nonsense"]
+)
 def test_poison_is_set_aside_and_the_partition_goes_on(poison: str) -> None:
     story = Story()
     value = REGISTRY.encode("mail.received", {"message": "m1", "sender": "x"})
@@ -292,7 +296,7 @@ def test_another_fold_version_halts() -> None:
 
 def test_an_exception_in_a_kind_halts() -> None:
     class Broken(MailThread):
-        def guard(self, *_: object) -> str | None:
+        def guard(self, state: State | None, proposal: str, data: Mapping[str, Any]) -> str | None:
             raise ZeroDivisionError
 
     story = Story()

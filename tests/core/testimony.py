@@ -8,7 +8,7 @@ from headrace.log.port import Stored
 from headrace.schemas.envelope import from_headers
 from headrace.schemas.refs import Token
 from tests.core.folding import Folded
-from tests.core.naive import fits
+from tests.core.naive_rule import fits
 from tests.core.scribe import LOG_ID, PARTITION, REGISTRY
 
 Row = dict[str, Any]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,8 @@ from headrace.projections.rows import (
     VERDICT_COLUMNS,
 )
 from headrace.projections.sqlite import FILE, SqliteTables
-from tests.contract.rich_history import TENANT, Author, write
+from headrace.store import Store
+from tests.contract.rich_history import TENANT, Author, mail, write
 
 REGISTRY: Final = installed_schemas()
 KINDS: Final = installed_kinds()
@@ -234,6 +236,40 @@ def test_text_that_is_no_text_any_more_is_named(store: Path) -> None:
         ("row", "threads", "subject"),
     ]
     assert [finding.live for finding in report.findings] == ["\\xff", "{\\xff}", "\\xc3"]
+
+
+@pytest.mark.parametrize("spared", [20, 40])
+def test_a_file_with_damaged_pages_is_no_verified_one(store: Path, spared: int) -> None:
+    content = bytearray((store / FILE).read_bytes())
+    content[spared * 4_096 :] = b"\x55" * (len(content) - spared * 4_096)
+    (store / FILE).write_bytes(content)
+    report = audited(store)
+    assert not report.verified
+    assert "damaged" in report.findings[-1].message
+
+
+def test_a_store_verifies_while_it_is_written_to(tmp_path: Path) -> None:
+    done, failed = threading.Event(), list[Report]()
+    with Store(tmp_path, writer=True, partitions=2) as live:
+        author = Author(live.log)
+        write(author)
+
+        def look() -> None:
+            with Store(tmp_path, writer=False) as reading:
+                while not done.is_set():
+                    report = verify(reading.log, reading.tables, REGISTRY, KINDS)
+                    if not report.verified:
+                        failed.append(report)
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            for number in range(300):
+                author.fact("mail.received", f"t-{number % 7}", f"live-{number}", mail(1_000 + number))
+        finally:
+            done.set()
+            looking.join()
+    assert not failed
 
 
 def test_many_findings_are_counted_and_some_described(store: Path) -> None:

@@ -1,7 +1,7 @@
 """The kind: pure functions and plain data. Money is whole cents.
 
-Two changes of one balance commute, so neither needs to have seen the other; what must hold is that the balance never goes
-below zero, and that the guard sees to at each proposal's own place in the log.
+Two changes of one balance commute, so neither needs to have seen the other. What must hold is that the balance never
+goes below zero; the guard sees to that, at each proposal's own place in the log.
 """
 
 from collections.abc import Mapping
@@ -68,9 +68,9 @@ class BankAccount:
         """The rule that forbids the proposal, if one does."""
         if state is None or not state["open"]:
             return "no_such_account"
-        return "below_zero" if state["balance"] + data["amount"] < 0 else None
+        return "below_zero" if proposal == ADJUST and state["balance"] + data["amount"] < 0 else None
 
-    def footprint(self, state: State | None) -> tuple[Touch, ...]:
+    def footprint(self, state: State | None) -> tuple[Touch, ...]:  # noqa: ARG002 - other kinds look at it
         """An account is in no container."""
         return ()
 

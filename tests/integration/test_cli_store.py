@@ -1,0 +1,386 @@
+"""The command line on a store that no process runs on: everything happens in the command's own process."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apsw
+import pytest
+
+from headrace.cli import exits
+from headrace.cli.main import run
+from headrace.log.sqlite_file import NAME as LOG_FILE
+from headrace.projections.sqlite import FILE as TABLES_FILE
+from headrace.schemas.refs import Token
+from headrace.store import Store
+
+HOUR_MS = 3_600_000
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Nothing of a developer's shell, and no default store of theirs."""
+    for name in ("HEADRACE_STORE", "HEADRACE_URL", "HEADRACE_API_KEY", "HEADRACE_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return iter([None])
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command line on the test's own store."""
+
+    def ran(*words: object, store: Path | None = tmp_path / "store") -> Ran:
+        capsys.readouterr()
+        code = run([*map(str, words), *(["--store", str(store)] if store is not None else [])])
+        printed = capsys.readouterr()
+        return Ran(code, printed.out, printed.err)
+
+    return ran
+
+
+def mail(cli: Cli, type_: str = "mail.received", thread: str = "t-1", **data: object) -> str:
+    """One mail event; its position."""
+    said = {"message": f"<{type_}-{thread}@example.com>", "sender": "bob@example.com"} | data
+    sent = cli(
+        *("send", "--json", "--account", "ann", "--type", type_, "--subject", f"mail.thread/{thread}"),
+        *("--data", json.dumps(said), "--content", json.dumps({"subject": "Lunch?\x1b[31m"})),
+    )
+    assert sent.code == exits.OK, sent.err
+    assert sent.json["to"] == "in process"
+    position: str = sent.json["positions"][0]
+    return position
+
+
+def propose(cli: Cli, proposal: str, type_: str, subject: str, basis: str, *more: object) -> Ran:
+    asked = ("--id", proposal, "--type", type_, "--subject", subject, "--account", "ann", "--basis", basis)
+    return cli("propose", "--json", *asked, *more)
+
+
+def basis_of(cli: Cli, subject: str) -> str:
+    shown = cli("entity", "show", subject, "--json")
+    assert shown.code == exits.OK, shown.err
+    basis: str = shown.json["basis"]
+    return basis
+
+
+def test_the_first_event_makes_the_store_and_says_so(cli: Cli, tmp_path: Path) -> None:
+    event = ("--account", "ann", "--type", "mail.deleted", "--subject", "mail.thread/t-1")
+    first = cli("send", *event)
+    assert (first.code, first.err) == (exits.OK, f"headrace: made a new store at {tmp_path / 'store'}\n")
+    assert first.out.splitlines()[0].split() == ["POSITION", "TYPE", "SUBJECT", "ACCOUNT", "ID"]
+    assert cli("send", *event).err == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("log", "ls"),
+        ("log", "tail"),
+        ("log", "show", "0:0"),
+        ("entity", "ls"),
+        ("entity", "show", "mail.thread/t-1"),
+        ("proposal", "ls"),
+        ("proposal", "show", "p-1"),
+        ("proposal", "approve", "p-1", "--account", "ann"),
+        ("audit", "verify"),
+        ("audit", "explain", "p-1"),
+        ("replay", "--at", "0:0"),
+        ("source", "ls"),
+    ],
+    ids=" ".join,
+)
+def test_no_store_is_not_found_and_none_is_made(cli: Cli, tmp_path: Path, line: tuple[str, ...]) -> None:
+    for place, ran in ((tmp_path / "store", cli(*line)), (tmp_path / "data" / "headrace", cli(*line, store=None))):
+        assert (ran.code, ran.out) == (exits.NOT_FOUND, "")
+        assert ran.err == f"headrace: there is no store at {place}; `headrace dev --store {place}` makes one\n"
+        assert not place.exists()
+
+
+def test_what_is_not_there_is_not_found(cli: Cli) -> None:
+    position = mail(cli)
+    partition, offset = map(int, position.split(":"))
+    for line, told in (
+        (("log", "show", f"{partition}:{offset + 1}"), f"its last one is {position}"),
+        (("log", "show", "64:0"), "there is no partition 64; this log has 0 to 63"),
+        (("log", "ls", "--partition", 64), "there is no partition 64"),
+        (("entity", "show", "mail.thread/t-9"), "there is no mail.thread/t-9"),
+        (("entity", "show", "mail.threat/t-1"), "there is no entity kind 'mail.threat'; installed: calendar.event"),
+        (("proposal", "show", "p-9"), "there is no proposal p-9"),
+        (("audit", "explain", "p-9"), "there is no proposal p-9"),
+        (("replay", "--at", Token(b"x" * 16, partition, offset, b"y" * 8).encode()), "of another log"),
+    ):
+        ran = cli(*line)
+        assert (ran.code, ran.out) == (exits.NOT_FOUND, ""), line
+        assert told in ran.err
+    event = cli("log", "show", position, "--json").json["id"]
+    assert f"is no proposal but a mail.received at {position}" in cli("audit", "explain", event).err
+
+
+def test_the_log_is_filtered_and_paged(cli: Cli) -> None:
+    first, second, third = mail(cli), mail(cli, "mail.sent"), mail(cli, thread="t-2")
+    assert [one["position"] for one in cli("log", "ls", "--json").json] == [first, second, third]
+    paged = cli("log", "ls", "--limit", 1)
+    assert paged.err == f"headrace: there are more; raise --limit, or go on with --after {first}\n"
+    assert [one["position"] for one in cli("log", "ls", "--after", first, "--json").json] == [second, third]
+    assert [one["position"] for one in cli("log", "ls", "--type", "mail.sent", "--json").json] == [second]
+    assert len(cli("log", "ls", "--type", "mail.*", "--json").json) == 3
+    assert len(cli("log", "ls", "--opening", "--limit", 1000, "--json").json) == 64 + 3
+    assert cli("log", "ls", "--account", "bob", "--json").json == []
+    assert cli("log", "ls", "--account", "bob").err == "headrace: no such records\n"
+    tail = cli("log", "tail", "-n", 2, "--json").out.splitlines()
+    assert [json.loads(line)["position"] for line in tail] == [second, third]
+    elsewhere = cli("log", "ls", "--after", first, "--partition", (int(first.split(":")[0]) + 1) % 64)
+    assert elsewhere.code == exits.ERROR
+
+
+def test_personal_content_is_shown_only_when_asked_for_and_harmless(cli: Cli) -> None:
+    position = mail(cli)
+    shown = cli("log", "show", position)
+    assert "Lunch" not in shown.out
+    assert "bob@example.com" not in shown.out
+    asked = cli("log", "show", position, "--content")
+    assert "Lunch?\\u001b[31m" in asked.out
+    assert "\x1b" not in asked.out
+    assert cli("log", "show", position, "--content", "--json").json["body"]["content"]["subject"] == "Lunch?\x1b[31m"
+    assert "Lunch" not in cli("entity", "ls").out + cli("entity", "show", "mail.thread/t-1", "--json").out
+    assert "subject=Lunch?" in cli("entity", "ls", "--content").out
+
+
+def test_state_as_it_was(cli: Cli) -> None:
+    first, second = mail(cli), mail(cli, "mail.sent")
+    then = cli("entity", "show", "mail.thread/t-1", "--at", first, "--json").json
+    assert (then["state"]["messages"], then["head"]["position"]) == (1, first)
+    by_token = cli("entity", "show", "mail.thread/t-1", "--at", then["basis"], "--json").json
+    assert by_token == then
+    replayed = cli("replay", "--at", first, "--json").json
+    assert replayed == {"position": first, "entities": [then]}
+    now = cli("entity", "show", "mail.thread/t-1", "--json").json
+    assert now == cli("replay", "--at", second, "--json").json["entities"][0]
+    assert now["state"]["messages"] == 2
+    before = f"{first.split(':')[0]}:0"
+    assert cli("entity", "show", "mail.thread/t-1", "--at", before).code == exits.NOT_FOUND
+    assert cli("replay", "--at", before).err == "headrace: no such entities\n"
+
+
+def event(cli: Cli, type_: str, **data: object) -> None:
+    said = ("--account", "ann", "--type", type_, "--subject", "calendar.event/c-1", "--data", json.dumps(data))
+    sent = cli("send", *said)
+    assert sent.code == exits.OK, sent.err
+
+
+def moved(hours: int) -> str:
+    return json.dumps({"start": hours * HOUR_MS, "end": (hours + 1) * HOUR_MS})
+
+
+def test_a_proposal_that_waits_is_approved_dismissed_or_withdrawn(cli: Cli) -> None:
+    event(cli, "calendar.created", calendar="work", uid="u-1", occurrences=[{"start": 0, "end": HOUR_MS}])
+    basis = basis_of(cli, "calendar.event/c-1")
+    event(cli, "calendar.responded", responses=[{"who": "bob@example.com", "response": "declined"}], etag=None)
+    for proposal in ("p-1", "p-2", "p-3"):
+        waits = propose(cli, proposal, "calendar.move", "calendar.event/c-1", basis, "--data", moved(5))
+        assert (waits.code, waits.json["verdict"]) == (exits.STALE, "needs_review"), waits
+    shown = cli("proposal", "show", "p-1")
+    assert "a person must look at calendar.responded of user/webhook" in shown.out
+    dismissed = cli("proposal", "dismiss", "p-2", "--reason", "not now")
+    assert (dismissed.code, "rejected" in dismissed.out) == (exits.OK, True)
+    assert cli("proposal", "dismiss", "p-2").code == exits.STALE
+    withdrawn = cli("proposal", "withdraw", "p-3", "--json")
+    assert (withdrawn.code, withdrawn.json["verdict"]) == (exits.OK, "rejected")
+    approved = cli("proposal", "approve", "p-1", "--json")
+    assert (approved.code, approved.json["verdict"]) == (exits.OK, "accepted"), approved
+    too_late = cli("proposal", "approve", "p-1", "--json")
+    assert (too_late.code, too_late.out) == (exits.STALE, "")
+    error = json.loads(too_late.err)["error"]
+    assert (error["type"], error["exit_code"]) == ("StaleError", exits.STALE)
+    explained = cli("audit", "explain", "p-1")
+    assert "every verdict on this id" in explained.out
+    assert "brought about by review.approved of user/local" in explained.out
+    assert cli("audit", "verify").code == exits.OK
+
+
+def test_reads_by_option_reach_the_log(cli: Cli) -> None:
+    event(cli, "calendar.created", calendar="work", uid="u-1", occurrences=[{"start": 0, "end": HOUR_MS}])
+    basis = basis_of(cli, "calendar.event/c-1")
+    said = propose(
+        *(cli, "p-1", "calendar.book", "calendar.event/new", basis),
+        *("--absent", "--read", f"calendar.event/c-1@{basis}"),
+        *("--read", f"scope:calendar/work day[1970-01-01T02:00Z,1970-01-01T03:00:00+00:00]@{basis}"),
+        *("--read", f"scope:mail.label/INBOX[,]@{basis}", "--read", f"absent:mail.thread/t-9@{basis}"),
+        *("--data", json.dumps({"calendar": "work"} | json.loads(moved(2))), "--expires", "2999-01-01T00:00:00Z"),
+    )
+    assert said.code == exits.OK, said.out + said.err
+    shown = cli("proposal", "show", "p-1", "--json").json
+    assert [(read["what"], read["kind"], read["start"], read["end"]) for read in shown["reads"]] == [
+        ("absent", "calendar.event", None, None),
+        ("entity", "calendar.event", None, None),
+        ("scope", "calendar", 2 * HOUR_MS, 3 * HOUR_MS),
+        ("scope", "mail.label", None, None),
+        ("absent", "mail.thread", None, None),
+    ]
+    assert shown["expires_at"] == "2999-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--read", "calendar/x"), "--read 'calendar/x' cannot be read"),
+        (("--read", "mail.thread/x[,]@" + "A" * 50), "cannot be read; write KIND/ID@TOKEN"),
+        (("--data", "[1]"), "--data must be a JSON object"),
+        (("--data", "{"), "--data is not JSON"),
+        (("--data", "@/no/such/file"), "--data: /no/such/file cannot be read"),
+        (("--expires", "tomorrow"), "'tomorrow' is no time"),
+        (("--concerns", "ann"), "must be what:value"),
+        (("--type", "mail.nope"), "mail.nope cannot be proposed on a mail.thread"),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, tuple) else "",
+)
+def test_a_proposal_that_cannot_be_read_is_told(cli: Cli, words: tuple[str, ...], told: str) -> None:
+    mail(cli)
+    refused = propose(cli, "p-1", "mail.archive", "mail.thread/t-1", basis_of(cli, "mail.thread/t-1"), *words)
+    assert (refused.code, refused.out) == (exits.ERROR, "")
+    assert told in json.loads(refused.err)["error"]["message"]
+    assert cli("proposal", "ls", "--json").json == []
+
+
+def execute(path: Path, sql: str) -> None:
+    connection = apsw.Connection(str(path))
+    try:
+        connection.execute(sql)
+    finally:
+        connection.close()
+
+
+def test_a_changed_row_is_named(cli: Cli, tmp_path: Path) -> None:
+    mail(cli)
+    execute(tmp_path / "store" / TABLES_FILE, "UPDATE threads SET messages = 7")
+    found = cli("audit", "verify")
+    assert found.code == exits.MISMATCH
+    line = found.out.splitlines()[0]
+    assert line.startswith("MISMATCH  row")
+    for word in ("threads", "messages", "t-1", "ann"):
+        assert word in line
+    assert "in the tables      7" in found.out
+    assert "the log leads to   1" in found.out
+    assert "the log is sound" in found.err
+    report = cli("audit", "verify", "--json")
+    assert (report.code, report.json["verified"], report.json["found"]) == (exits.MISMATCH, False, 1)
+    assert report.json["findings"][0]["column"] == "messages"
+
+
+def test_a_changed_byte_of_the_log_is_named(cli: Cli, tmp_path: Path) -> None:
+    position = mail(cli)
+    partition, offset = position.split(":")
+    changed = "UPDATE records SET value = CAST(substr(value, 1, length(value) - 1) || x'7f' AS BLOB)"
+    execute(tmp_path / "store" / LOG_FILE, f'{changed} WHERE partition = {partition} AND "offset" = {offset}')
+    found = cli("audit", "verify")
+    assert found.code == exits.MISMATCH
+    assert found.out.splitlines()[0].startswith(f"MISMATCH  log         {position}")
+    assert "restore log.db from a backup" in found.err
+    # Whoever would go on folding is refused, too.
+    assert (
+        cli("send", "--account", "ann", "--type", "mail.deleted", "--subject", "mail.thread/t-1").code == exits.MISMATCH
+    )
+
+
+def test_a_store_that_somebody_else_writes_is_unavailable_for_writing_only(cli: Cli, tmp_path: Path) -> None:
+    mail(cli)
+    with Store(tmp_path / "store", writer=True):
+        refused = cli("send", "--account", "ann", "--type", "mail.deleted", "--subject", "mail.thread/t-1", "--json")
+        assert refused.code == exits.UNAVAILABLE
+        assert json.loads(refused.err)["error"]["type"] == "WriterLockedError"
+        assert cli("entity", "show", "mail.thread/t-1").code == exits.OK
+        assert cli("audit", "verify").code == exits.OK
+
+
+def test_missing_tables_say_how_to_fold_them_again(cli: Cli, tmp_path: Path) -> None:
+    mail(cli)
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / "store" / f"{TABLES_FILE}{suffix}").unlink(missing_ok=True)
+    refused = cli("entity", "ls")
+    assert refused.code == exits.UNAVAILABLE
+    assert "`headrace dev" in refused.err
+    mail(cli, "mail.sent")
+    assert cli("entity", "show", "mail.thread/t-1", "--json").json["state"]["messages"] == 2
+
+
+def test_one_entity_in_two_accounts_asks_which(cli: Cli) -> None:
+    mail(cli)
+    cli("send", "--account", "bob", "--type", "mail.deleted", "--subject", "mail.thread/t-1")
+    asked = cli("entity", "show", "mail.thread/t-1")
+    assert asked.code == exits.ERROR
+    assert "2 accounts have a mail.thread/t-1; say which one: --tenant local --account ann, " in asked.err
+    assert cli("entity", "show", "mail.thread/t-1", "--account", "bob").code == exits.OK
+
+
+def test_keys_open_what_they_are_for(cli: Cli, tmp_path: Path) -> None:
+    mail(cli)
+    basis = basis_of(cli, "mail.thread/t-1")
+    made = cli("key", "add", "drafter", "--verb", "read", "--verb", "propose", "--expires", "2999-01-01")
+    assert made.code == exits.OK
+    key = made.out.strip()
+    kept = (tmp_path / "store" / "headrace.toml").read_text(encoding="utf-8")
+    assert key.startswith("hr_")
+    assert key not in kept + made.err
+    assert (tmp_path / "store" / "headrace.toml").stat().st_mode & 0o077 == 0
+    without = propose(cli, "p-1", "mail.archive", "mail.thread/t-1", basis)
+    assert without.code == exits.ERROR
+    assert "--api-key or HEADRACE_API_KEY" in json.loads(without.err)["error"]["message"]
+    proposed = propose(cli, "p-1", "mail.archive", "mail.thread/t-1", basis, "--api-key", key)
+    assert proposed.code == exits.OK, proposed
+    assert cli("proposal", "show", "p-1", "--json").json["actor"] == "agent/drafter"
+    assert "may not review" in cli("proposal", "dismiss", "p-1", "--api-key", key).err
+    assert cli("key", "ls", "--json").json == [
+        {"name": "drafter", "tenant": "local", "verbs": ["propose", "read"], "expires_at": "2999-01-01T00:00:00+00:00"}
+    ]
+
+
+def test_the_key_file_keeps_what_people_wrote(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "store" / "headrace.toml"
+    file.parent.mkdir()
+    written = (
+        '# ours\nport = 9000\n\n[[webhooks]]\nname = "m"\ntenant = "acme"\nsource = "webhook/m"\nsecret_files = ["k"]\n'
+    )
+    file.write_text(written, encoding="utf-8")
+    for name in ("one", "two"):
+        assert cli("key", "add", name, "--tenant", "acme").code == exits.OK
+    with file.open("a", encoding="utf-8") as more:
+        more.write("# the third\n")
+    assert cli("key", "add", "three", "--tenant", "acme").code == exits.OK
+    assert "there is a key 'two' already" in cli("key", "add", "two").err
+    assert "there is no verb 'fly'; there are admin, propose" in cli("key", "add", "four", "--verb", "fly").err
+    assert cli("key", "rm", "two").code == exits.OK
+    assert cli("key", "rm", "two").code == exits.NOT_FOUND
+    assert [key["name"] for key in cli("key", "ls", "--json").json] == ["one", "three"]
+    for name in ("one", "three"):
+        assert cli("key", "rm", name).code == exits.OK
+    assert file.read_text(encoding="utf-8").rstrip() == written + "\n# the third"
+    assert "no API keys" in cli("key", "ls").err
+    file.write_text(
+        'api_keys = [{name = "x", tenant = "t", sha256 = "' + "0" * 64 + '", verbs = ["read"]}]\n', encoding="utf-8"
+    )
+    assert "by hand" in cli("key", "add", "y").err
+    assert "by hand" in cli("key", "rm", "x").err
+    file.write_text("port = \n", encoding="utf-8")
+    assert "the settings cannot be read" in cli("key", "ls").err
+
+
+def test_the_demo_is_wired(cli: Cli, tmp_path: Path) -> None:
+    mail(cli)
+    refused = cli("demo", "--json")
+    assert refused.code == exits.ERROR
+    assert f"{tmp_path / 'store'} already holds a store" in json.loads(refused.err)["error"]["message"]
