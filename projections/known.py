@@ -27,9 +27,7 @@ def source(reader: Reader, tenant: str, account: str, name: str) -> SourceRow | 
     return source_row(found[0]) if found else None
 
 
-def entities_where(
-    reader: Reader, kind: Kind, tenant: str, account: str, columns: Mapping[str, str]
-) -> list[KnownRow]:
+def entities_where(reader: Reader, kind: Kind, tenant: str, account: str, columns: Mapping[str, str]) -> list[KnownRow]:
     """The entities of a kind in an account whose typed columns have these values, by id.
 
     :raises BadInputError: the kind has no such column.

@@ -216,7 +216,11 @@ def touching(
         " AND (:end IS NULL OR starts_at IS NULL OR starts_at < :end)"
         " AND (kind > :kind OR (kind = :kind AND entity > :entity)) ORDER BY kind, entity LIMIT :limit"
     )
-    parameters = {**scope._asdict(), **_of(account), "kind": after[0], "entity": after[1], "limit": limit}
+    end = scope.end
+    if scope.start is not None and end is not None and end <= scope.start:
+        end = scope.start + 1  # an empty interval counts as the point at its start, as in `Touch.meets`
+    bounds = {**scope._asdict(), "end": end}
+    parameters = {**bounds, **_of(account), "kind": after[0], "entity": after[1], "limit": limit}
     return [(row["kind"], row["entity"]) for row in reader.rows(sql, parameters)]
 
 

@@ -124,12 +124,23 @@ async def _on_problem(_: Request, error: Exception) -> Response:
     return problem(error.status_code, error.kind, error.detail, headers=error.headers, members=error.members)
 
 
-async def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return internal(error)
-    status = HTTPStatus(error.status_code)
+    status, headers, detail = HTTPStatus(error.status_code), dict(error.headers or {}), str(error.detail)
     kind = {404: "no-such-route", 405: "method-not-allowed"}.get(status, status.phrase.lower().replace(" ", "-"))
-    return problem(status, kind, str(error.detail), headers=error.headers)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _allowed(request) or headers.get("Allow", "")
+        detail = f"this resource takes {headers['Allow']}"
+    elif status == HTTPStatus.NOT_FOUND:
+        detail = "there is no such route; /openapi.json lists them all"
+    return problem(status, kind, detail, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of the path that was asked for (one route knows only its own)."""
+    path = getattr(request.scope.get("route"), "path_format", "")
+    return ", ".join(sorted(method.upper() for method in request.app.openapi()["paths"].get(path, ())))
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:

@@ -86,8 +86,8 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """SIGINT and SIGTERM end the server, and nothing more: uvicorn would raise them again, and SIGTERM would end the
-        process before the store is closed."""
+        """SIGINT and SIGTERM end the server, and nothing more: uvicorn would raise them again, and SIGTERM then ends
+        the process before the store is closed."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

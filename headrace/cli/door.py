@@ -1,6 +1,7 @@
 """The way to the HTTP API: of the process that runs on the store, of any other by its URL, or in this very process."""
 
 import json
+import os
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -88,15 +89,31 @@ def _folded(store: Store) -> None:
 
 
 async def running(place: Path) -> str | None:
-    """Where the process that runs on the store answers, ``None`` when none does."""
+    """Where the process that runs on the store answers, ``None`` when none does.
+
+    A process that was killed leaves its file behind, and on its port another store's may listen by now: so the process
+    that is named must be alive, too.
+    """
     try:
         said = json.loads((place / SERVER_FILE).read_text(encoding="utf-8"))
         url = str(said["url"])
+        if not _alive(int(said["pid"])):
+            return None
         async with httpx.AsyncClient(base_url=url, timeout=_KNOCK_SECONDS) as client:
             await client.get("/health/live")
     except (OSError, ValueError, KeyError, TypeError, httpx.HTTPError):
-        return None  # a process that was killed leaves its file behind
+        return None
     return url
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def refused(response: httpx.Response) -> HeadraceError:

@@ -11,6 +11,8 @@ from headrace.schemas.refs import Position, Token, parse_subject
 
 _POSITION: Final = re.compile(r"([0-9]{1,9}):([0-9]{1,18})\Z")
 
+_CONCERN: Final = re.compile(r"[A-Za-z0-9]+:[^,\0]+\Z")
+
 
 class Place(NamedTuple):
     """A position as somebody gave it; with a token, the log's id and the chain are checked too."""
@@ -49,6 +51,13 @@ def parse_entity(text: str) -> Subject:
         return Subject(*parse_subject(text))
     except BadInputError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def parse_concern(text: str) -> str:
+    """``what:value``, without a comma: CloudEvents carry them separated by commas."""
+    if not _CONCERN.match(text):
+        raise typer.BadParameter(f"{text[:60]!r} is no concern: write WHAT:VALUE, as person:ann@example.com, one each")
+    return text
 
 
 StoreOption = Annotated[
@@ -102,7 +111,11 @@ ApiKeyOption = Annotated[
 ConcernsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--concerns", metavar="WHAT:VALUE", help="What it concerns, as person:ann; repeat it.", show_default=False
+        "--concerns",
+        parser=parse_concern,
+        metavar="WHAT:VALUE",
+        help="What it concerns, as person:ann; repeat it.",
+        show_default=False,
     ),
 ]
 WaitOption = Annotated[

@@ -113,7 +113,9 @@ class KafkaCluster:
         for broker, port in running:
             broker.wait_ready(lambda port=port: answers(port), _START_SECONDS)
         for broker, port in running:
-            admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0, "log.connection.close": False})
+            admin = AdminClient(
+                {"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0, "log.connection.close": False}
+            )
             broker.wait_ready(lambda admin=admin: _sees(admin, len(running)), _START_SECONDS)
 
     def stop(self, timeout: float = 15.0) -> None:

@@ -150,7 +150,9 @@ def _programs() -> Path:
         found = Path(wheel.origin).parent / "pginstall" / "bin"
         if (found / "postgres").exists():
             return found
-    debian = {int(path.parents[1].name): path.parent for path in Path("/usr/lib/postgresql").glob("[0-9]*/bin/postgres")}
+    debian = {
+        int(path.parents[1].name): path.parent for path in Path("/usr/lib/postgresql").glob("[0-9]*/bin/postgres")
+    }
     if debian and max(debian) >= OLDEST:
         return debian[max(debian)]
     elsewhere = shutil.which("postgres")

@@ -342,8 +342,9 @@ def written(policy: int, moves: Sequence[bytes]) -> list[Stored]:
 
 
 def moves(max_size: int = 50) -> st.SearchStrategy[list[bytes]]:
-    """Lists of moves."""
-    return st.lists(st.binary(min_size=MOVE_BYTES, max_size=MOVE_BYTES), max_size=max_size)
+    """Lists of moves: short ones, in which a fault is plain, and long ones, in which much comes together."""
+    move = st.binary(min_size=MOVE_BYTES, max_size=MOVE_BYTES)
+    return st.lists(move, max_size=max_size) | st.lists(move, min_size=max_size // 2, max_size=max_size)
 
 
 def histories(max_size: int = 50) -> st.SearchStrategy[list[Stored]]:

@@ -9,7 +9,7 @@ from headrace.log.port import Stored
 from tests.core import properties
 from tests.core.histories import histories
 
-SHARE = 3
+SHARE = 2
 """Of the profile's examples: each of these folds a whole history several times."""
 
 

@@ -37,7 +37,9 @@ def test_what_is_absent_is_a_404_with_a_position_that_a_proposal_can_be_based_on
     assert answer.headers["headrace-position"] == found["position"]
     data = {"calendar": "work", "start": 0, "end": HOUR}
     entity = {"kind": "calendar.event", "id": "new"}
-    booked = desk.propose("absent", "b1", found["position"], absent=True, entity=entity, type="calendar.book", data=data)
+    booked = desk.propose(
+        "absent", "b1", found["position"], absent=True, entity=entity, type="calendar.book", data=data
+    )
     assert booked.status_code == 201, booked.text
     shown = desk.entity("absent", "calendar.event", "new").json()
     assert (shown["exists"], shown["state"]) == (False, None)

@@ -165,7 +165,8 @@ def test_a_verdict_that_takes_longer_is_looked_up(desk: Desk) -> None:
 def test_of_32_proposals_on_one_head_one_is_accepted(desk: Desk) -> None:
     shown = desk.thread("race")
     with ThreadPoolExecutor(32) as agents:
-        answers = list(agents.map(lambda n: desk.propose("race", f"p{n}", shown["basis"]), range(32)))
+        asked = [agents.submit(desk.propose, "race", f"p{n}", shown["basis"]) for n in range(32)]
+    answers = [one.result() for one in asked]
     accepted = [one for one in answers if one.status_code == 201]
     assert len(accepted) == 1
     winner = accepted[0].json()["proposal"]
@@ -188,7 +189,8 @@ def test_of_32_proposals_on_one_head_one_is_accepted(desk: Desk) -> None:
 def test_32_retries_of_one_proposal_have_one_effect(desk: Desk) -> None:
     shown = desk.thread("herd")
     with ThreadPoolExecutor(32) as agents:
-        answers = list(agents.map(lambda _: desk.propose("herd", "same", shown["basis"]), range(32)))
+        asked = [agents.submit(desk.propose, "herd", "same", shown["basis"]) for _ in range(32)]
+    answers = [one.result() for one in asked]
     assert {one.status_code for one in answers} == {201}
     assert len({one.json()["offset"] for one in answers}) == 1
     assert sum(not one.json()["duplicate"] for one in answers) == 1
@@ -294,7 +296,12 @@ def test_claims_keep_other_agents_out_until_released(desk: Desk) -> None:
     claim = {"entity": {"kind": "mail.thread", "id": "t1"}, "until": until}
     taken = desk.http.post("/v1/accounts/claim/claims", json=claim, headers={"Idempotency-Key": "c1"})
     assert taken.status_code == 201
-    assert taken.json()["claim"] == {"claim": "c1", "holder": "agent/local", "until": until, "offset": taken.json()["claim"]["offset"]}
+    assert taken.json()["claim"] == {
+        "claim": "c1",
+        "holder": "agent/local",
+        "until": until,
+        "offset": taken.json()["claim"]["offset"],
+    }
     held = desk.entity("claim", "mail.thread", "t1")
     assert held.json()["claim"] == taken.json()["claim"]
     again = desk.http.post("/v1/accounts/claim/claims", json=claim, headers={"Idempotency-Key": "c1"})

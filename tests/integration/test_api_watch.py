@@ -35,16 +35,16 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 
 @contextmanager
-def watching(
-    desk: Desk, account: str, last: str | None = None, **params: str
-) -> Generator[Iterator[Sent]]:
+def watching(desk: Desk, account: str, last: str | None = None, **params: str) -> Generator[Iterator[Sent]]:
     headers = {"Last-Event-ID": last} if last is not None else {}
-    with httpx.Client(base_url=desk.http.base_url, timeout=WAIT) as http:
-        with http.stream("GET", f"/v1/accounts/{account}/watch", params=params, headers=headers) as answer:
-            assert answer.status_code == 200
-            assert answer.headers["content-type"].startswith("text/event-stream")
-            assert answer.headers["cache-control"] == "no-store"
-            yield _sent(answer.iter_lines())
+    with (
+        httpx.Client(base_url=desk.http.base_url, timeout=WAIT) as http,
+        http.stream("GET", f"/v1/accounts/{account}/watch", params=params, headers=headers) as answer,
+    ):
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+        yield _sent(answer.iter_lines())
 
 
 def _sent(lines: Iterator[str]) -> Iterator[Sent]:
@@ -115,7 +115,11 @@ def test_a_stream_may_be_about_one_kind_or_entity(desk: Desk) -> None:
     desk.tell("some", "calendar.created", "c1", meeting("work", 0, 1), event_id="c1")
     desk.tell("some", "mail.received", "t2", received("<2@x>"), event_id="t2")
     desk.tell("some", "mail.read", "t1", {}, event_id="t1")
-    expected = {("kind", "calendar.event"): ["c1"], ("kind", "mail.thread"): ["t2", "t1"], ("entity", "mail.thread/t1"): ["t1"]}
+    expected = {
+        ("kind", "calendar.event"): ["c1"],
+        ("kind", "mail.thread"): ["t2", "t1"],
+        ("entity", "mail.thread/t1"): ["t1"],
+    }
     for (name, value), ids in expected.items():
         with watching(desk, "some", last=position, **{name: value}) as stream:
             assert [one.data["id"] for one in _take(stream, 1 + len(ids))[1:]] == ids

@@ -1,78 +1,30 @@
-"""Audit, replay and explanation over a real log file and real tables: whatever is changed is named, nothing else is."""
+"""Audit of a real log file and real tables: whatever is changed is named, nothing else is."""
 
 import json
 import shutil
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 import pytest
 
-from headrace.errors import BadInputError, NotFoundError
-from headrace.kinds import installed_kinds, installed_schemas
 from headrace.log.framing import pack_headers, unpack_headers
 from headrace.log.sqlite import SqliteLog
 from headrace.processors.audit import verify
-from headrace.processors.core.verdicts import ROWS
-from headrace.processors.explain import Explanation, explain
 from headrace.processors.findings import Report
 from headrace.processors.replay import replay
-from headrace.projections.kind_tables import column_names
-from headrace.projections.rows import (
-    CLAIM_COLUMNS,
-    EVENT_COLUMNS,
-    PARTITION_COLUMNS,
-    PROPOSAL_COLUMNS,
-    QUARANTINE_COLUMNS,
-    SOURCE_COLUMNS,
-    TOUCH_COLUMNS,
-    VERDICT_COLUMNS,
-)
 from headrace.projections.sqlite import FILE, SqliteTables
 from headrace.store import Store
-from tests.contract.rich_history import TENANT, Author, mail, write
-
-REGISTRY: Final = installed_schemas()
-KINDS: Final = installed_kinds()
-COLUMNS: Final = {
-    "partitions": PARTITION_COLUMNS,
-    "events": EVENT_COLUMNS,
-    "touches": TOUCH_COLUMNS,
-    "proposals": PROPOSAL_COLUMNS,
-    "verdicts": VERDICT_COLUMNS,
-    "sources": SOURCE_COLUMNS,
-    "claims": CLAIM_COLUMNS,
-    "quarantine": QUARANTINE_COLUMNS,
-    **{kind.table: tuple(column_names(kind)) for kind in KINDS.values()},
-}
-KEYS: Final = {
-    "partitions": ("partition",),
-    "events": ("partition", "offset"),
-    "touches": ("tenant", "account", "container", "container_id", "offset", "ordinal"),
-    "proposals": ("tenant", "account", "id"),
-    "verdicts": ("partition", "offset"),
-    "sources": ("tenant", "account", "source"),
-    "claims": ("tenant", "account", "kind", "entity"),
-    "quarantine": ("partition", "offset"),
-    **{kind.table: ("tenant", "account", "id") for kind in KINDS.values()},
-}
-ACCOUNTS: Final = {0: "a-1", 1: "a-4"}
-"""An account on each of the two partitions."""
+from tests.contract.rich_history import Author, mail, write
+from tests.integration.audited_store import ACCOUNTS, COLUMNS, KEYS, KINDS, REGISTRY, build, opened
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store's log and tables, folded and closed."""
     directory: Path = tmp_path_factory.mktemp("audit") / "store"
-    with SqliteLog.create(directory, 2) as log, SqliteTables(directory / FILE, REGISTRY, KINDS) as tables:
-        for partition, account in ACCOUNTS.items():
-            author = Author(log, account)
-            assert author.partition == partition
-            write(author)
-        replay(log, REGISTRY, KINDS, tables)
+    build(directory)
     return directory
 
 
@@ -80,16 +32,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(original: Path, tmp_path: Path) -> Path:
     """A copy to tamper with."""
     return Path(shutil.copytree(original, tmp_path / "store"))
-
-
-@contextmanager
-def opened(directory: Path) -> Generator[tuple[SqliteLog, SqliteTables], None, None]:
-    """Both files, for reading."""
-    with (
-        SqliteLog.open(directory, writer=False) as log,
-        SqliteTables(directory / FILE, REGISTRY, KINDS, writable=False) as tables,
-    ):
-        yield log, tables
 
 
 def audited(directory: Path, limit: int = 100) -> Report:
@@ -374,141 +316,3 @@ def test_a_kind_that_is_not_installed_is_named(store: Path) -> None:
         report = verify(log, tables, REGISTRY, kinds)
     assert [finding.what for finding in report.findings] == ["halt", "halt"]
     assert report.skipped == (0, 1)
-
-
-# -- replay -------------------------------------------------------------------------------------------------------
-
-
-def contents(tables: SqliteTables) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything in the tables."""
-    with tables.snapshot() as reader:
-        return {
-            table: list(reader.values(f"SELECT * FROM {table} ORDER BY {', '.join(KEYS[table])}", {}))
-            for table in COLUMNS
-        }
-
-
-def test_replay_is_what_the_tables_hold(store: Path) -> None:
-    with opened(store) as (log, live), SqliteTables.in_memory(REGISTRY, KINDS) as aside:
-        replay(log, REGISTRY, KINDS, aside)
-        assert contents(aside) == contents(live)
-
-
-def test_replay_to_a_position_and_further(store: Path) -> None:
-    with opened(store) as (log, live), SqliteTables.in_memory(REGISTRY, KINDS) as aside:
-        assert replay(log, REGISTRY, KINDS, aside, until={1: 15}) == {1: 15}
-        with aside.snapshot() as reader:
-            assert reader.rows("SELECT partition, next_offset FROM partitions", {}) == [
-                {"partition": 1, "next_offset": 15}
-            ]
-            assert reader.rows("SELECT max(offset) AS last FROM events", {}) == [{"last": 14}]
-        replay(log, REGISTRY, KINDS, aside)
-        assert contents(aside) == contents(live)
-
-
-@pytest.mark.parametrize("until", [{1: 10_000}, {2: 1}, {-1: 1}, {1: -1}])
-def test_replay_refuses_positions_that_are_not(store: Path, until: dict[int, int]) -> None:
-    with (
-        opened(store) as (log, _),
-        SqliteTables.in_memory(REGISTRY, KINDS) as aside,
-        pytest.raises(BadInputError, match="partition"),
-    ):
-        replay(log, REGISTRY, KINDS, aside, until=until)
-
-
-def test_replay_goes_not_back(store: Path) -> None:
-    with opened(store) as (log, _), SqliteTables.in_memory(REGISTRY, KINDS) as aside:
-        replay(log, REGISTRY, KINDS, aside, until={1: 15})
-        with pytest.raises(BadInputError, match="fresh tables"):
-            replay(log, REGISTRY, KINDS, aside, until={1: 14})
-
-
-# -- explain ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def explained(original: Path) -> Callable[[str], Explanation]:
-    """Explains a proposal of the account on partition 1."""
-
-    def one(proposal: str) -> Explanation:
-        with opened(original) as (log, tables), tables.snapshot() as reader:
-            return explain(log, reader, REGISTRY, tenant=TENANT, account="a-4", proposal=proposal)
-
-    return one
-
-
-def test_every_proposal_and_every_verdict_is_explained(original: Path, explained: Callable[[str], Explanation]) -> None:
-    with opened(original) as (_, tables), tables.snapshot() as reader:
-        rows = reader.rows("SELECT * FROM proposals WHERE account = 'a-4'", {})
-        verdicts = reader.rows("SELECT DISTINCT verdict FROM verdicts", {})
-    assert {row["verdict"] for row in verdicts} == set(ROWS)
-    for row in rows:
-        found = explained(row["id"])
-        assert (found.verdict, found.judged_at["offset"]) == (row["verdict"], row["judged_at"])
-        assert found.rule == json.loads(row["finding"])
-        assert found.history
-        assert found.policy == "default"
-        assert len(found.reads) == len(json.loads(row["reads"]))
-        json.dumps(found.to_json())
-
-
-def test_what_overtook_a_proposal(explained: Callable[[str], Explanation]) -> None:
-    found = explained("p-3")
-    (read,) = found.reads
-    assert read["basis"]["event"]["id"] == "m-1"
-    assert [(event["offset"], event["effect"], event["consequence"]) for event in read["between"]] == [
-        (4, "accepted:mail.reply", "invalidate"),
-        (8, "mail.labelled", "ignore"),
-        (9, "mail.sent", "invalidate"),
-    ]
-    assert read["head_when_judged"]["id"] == "m-3"
-    assert found.overtaken_by is not None
-    assert (found.overtaken_by["id"], found.overtaken_by["offset"]) == ("p-1", 4)
-    assert found.intent is None
-
-
-def test_what_overtook_a_read_of_a_scope(explained: Callable[[str], Explanation]) -> None:
-    absent, scope = explained("b-2").reads
-    assert absent["between"] == []
-    assert [event["id"] for event in scope["between"]] == ["k-2", "b-1"]
-    narrow = explained("b-1").reads[1]
-    assert narrow["between"] == []
-    assert narrow["start"] is not None
-
-
-def test_a_proposal_repeated_and_delivered(explained: Callable[[str], Explanation]) -> None:
-    found = explained("p-1")
-    assert [one["verdict"] for one in found.history] == ["accepted", "duplicate", "conflicting_id"]
-    delivered = explained("dp-0").intent
-    assert delivered is not None
-    assert delivered["outcome"] == "succeeded"
-    assert [step["type"] for step in delivered["steps"]] == ["delivery.attempted", "delivery.succeeded"]
-
-
-def test_an_approved_proposal(explained: Callable[[str], Explanation]) -> None:
-    found = explained("v-1")
-    assert [(one["verdict"], one["by"]["type"]) for one in found.history] == [
-        ("needs_review", "proposal.submitted"),
-        ("accepted", "review.approved"),
-    ]
-    assert found.waived_to is not None
-
-
-def test_a_proposal_that_could_not_be_read(explained: Callable[[str], Explanation]) -> None:
-    found = explained("p-broken")
-    assert found.verdict == "malformed"
-    assert found.proposal["entity"] is None
-    assert "Avro" in found.proposal["quarantined"]
-    assert found.reads == []
-
-
-def test_a_basis_of_another_log(explained: Callable[[str], Explanation]) -> None:
-    (read,) = explained("p-foreign").reads
-    assert (read["basis"]["known"], read["basis"]["event"], read["between"]) == (False, None, [])
-
-
-def test_an_unknown_proposal_is_not_found(original: Path) -> None:
-    with opened(original) as (log, tables), tables.snapshot() as reader:
-        for tenant, account, proposal in ((TENANT, "a-4", "nope"), (TENANT, "a-9", "p-1"), ("other", "a-4", "p-1")):
-            with pytest.raises(NotFoundError, match="no proposal"):
-                explain(log, reader, REGISTRY, tenant=tenant, account=account, proposal=proposal)

@@ -325,6 +325,17 @@ def test_a_killed_process_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     assert headrace("audit", "verify", "--store", store).code == exits.OK
 
 
+def test_a_file_left_behind_never_leads_to_another_store(dev: Dev, tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait(PATIENCE_S)
+    store = tmp_path / "store"
+    store.mkdir()
+    left = {"url": dev.said["url"], "pid": gone.pid}
+    (store / "server.json").write_text(json.dumps(left), encoding="utf-8")
+    assert send(store, "jo", "mail.deleted", "t-1").json["to"] == "in process"
+    assert headrace("log", "ls", "--store", dev.store, "--account", "jo", "--json").json == []
+
+
 def test_dev_keeps_a_calendar_in_sync(tmp_path: Path, caldav_server: CaldavServer) -> None:
     url = caldav_server.make_calendar("Cli")
     caldav_server.put_event(url, ICS)

@@ -244,7 +244,6 @@ def test_reads_by_option_reach_the_log(cli: Cli) -> None:
         (("--data", "{"), "--data is not JSON"),
         (("--data", "@/no/such/file"), "--data: /no/such/file cannot be read"),
         (("--expires", "tomorrow"), "'tomorrow' is no time"),
-        (("--concerns", "ann"), "must be what:value"),
         (("--type", "mail.nope"), "mail.nope cannot be proposed on a mail.thread"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, tuple) else "",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import apsw
 import pytest
@@ -29,13 +29,12 @@ from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Memory
 from headrace.processors.embedded import BATCH, EmbeddedHost
 from headrace.processors.engine import Engine
-from headrace.processors.kinds.mail_thread import MailThread
 from headrace.projections.port import Tables
 from headrace.projections.sqlite import SqliteTables
 from headrace.schemas.envelope import Envelope
 from headrace.schemas.registry import Registry, built_in
-from headrace.store import Store
 from tests.contract.rich_history import ANN, TENANT, Author, mail, write
+from tests.integration.folding import Broken
 
 REGISTRY: Final = installed_schemas()
 KINDS: Final = installed_kinds()
@@ -260,15 +259,6 @@ def test_an_answer_to_a_commit_that_got_lost(parts: Parts) -> None:
 # -- where going on would be wrong ----------------------------------------------------------------------------------
 
 
-class Broken(MailThread):
-    """A kind with a bug for one message."""
-
-    def evolve(self, state: Any, event: Any) -> dict[str, Any]:
-        if event.type == "mail.trashed":
-            raise ValueError("a bug")
-        return super().evolve(state, event)
-
-
 def test_a_bug_in_a_kind_stops_its_partition_and_tells_who_waits(
     parts: Parts, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -368,51 +358,3 @@ def test_listeners_are_called_until_they_are_removed() -> None:
         signal.fail(HaltError("over"))
     signal.advance(0, 2)
     assert len(called) == 3
-
-
-# -- the store ------------------------------------------------------------------------------------------------------
-
-
-def test_tables_that_were_deleted_are_folded_again(tmp_path: Path) -> None:
-    with Store(tmp_path, writer=True, partitions=2) as store:
-        author = Author(store.log)
-        write(author)
-        last = author.fact("mail.read", "t-1", "very-last", {})
-        assert store.applied.wait(author.partition, last, PATIENCE)
-    for file in tmp_path.glob("tables.db*"):
-        file.unlink()
-    with Store(tmp_path, writer=True) as store:
-        assert store.applied.next_offset(author.partition) == last + 1
-
-
-def test_a_creation_that_was_interrupted_is_resumed(tmp_path: Path) -> None:
-    with Store(tmp_path / "whole", writer=True, partitions=2):
-        pass
-    half = tmp_path / "half"
-    (half / "keys").mkdir(parents=True)
-    (half / "keys" / "master").write_bytes((tmp_path / "whole" / "keys" / "master").read_bytes())
-    (half / "log.db").touch()
-    with Store(half, writer=True, partitions=2) as store:
-        assert store.log.describe().ends == (1, 1)
-
-
-def test_a_log_that_was_emptied_under_its_tables_is_no_new_store(tmp_path: Path) -> None:
-    with Store(tmp_path, writer=True, partitions=2):
-        pass
-    (tmp_path / "log.db").write_bytes(b"")
-    with pytest.raises(LogMismatchError):
-        Store(tmp_path, writer=True, partitions=2)
-
-
-def test_a_store_that_cannot_be_opened_lets_go_of_everything(tmp_path: Path) -> None:
-    with Store(tmp_path, writer=True, partitions=2):
-        pass
-    tables = tmp_path / "tables.db"
-    whole = tables.read_bytes()
-    for _ in range(2):
-        tables.write_bytes(b"no database" * 1_000)
-        with pytest.raises(HaltError, match="delete that file"):
-            Store(tmp_path, writer=True)
-    tables.write_bytes(whole)
-    with Store(tmp_path, writer=True):
-        pass

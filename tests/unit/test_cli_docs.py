@@ -36,13 +36,13 @@ def reference() -> str:
         parts.append(f"```\n{context.command_path} {usage}\n```\n")
         parts.append("\n\n".join(" ".join(one.split()) for one in command.help.strip().split("\n\n")) + "\n")
         records = [one.get_help_record(context) for one in command.params]
-        rows = [f"| `{_cell(names)}` | {_cell(told)} |" for names, told in filter(None, records)]
+        rows = [f"| `{_cell(names)}` | {_cell(told).replace('<', '&lt;')} |" for names, told in filter(None, records)]
         parts.append("\n".join(["| | |", "|---|---|", *rows]) + "\n")
     return "\n".join(parts)
 
 
 def _cell(text: str) -> str:
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "\\<")
+    return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 
 def with_reference(page: str) -> str:

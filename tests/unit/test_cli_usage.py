@@ -108,6 +108,8 @@ def test_no_help_imports_anything_heavy() -> None:
         (["propose", "--basis"], "requires an argument; see `headrace propose --help`"),
         (["propose", "--type", "mail.reply", "--subject", "mail.thread/t"], "needs --subject, --account and --basis"),
         (["propose", "--wait", "31"], "Input should be less than or equal to 30"),
+        (["propose", "--concerns", "ann"], "'ann' is no concern: write WHAT:VALUE"),
+        (["send", "--concerns", "a:1,b:2"], "'a:1,b:2' is no concern"),
         (["dev", "--port", "70000"], "Input should be less than or equal to 65535"),
         (["dev", "--calendar", "Work"], "go with --caldav"),
         (["dev", "--caldav", "https://ann@dav.example/"], "say whose calendar it is with --account"),

@@ -98,8 +98,8 @@ def test_a_log_that_lacks_what_was_folded_is_named() -> None:
     folded.catch_up()
     token = author.token(head)
     del log.records[author.partition][head]
-    with pytest.raises(LogMismatchError), folded.tables.snapshot() as reader:
-        ref = EntityRef(TENANT, author.account, "mail.thread", "t-1")
+    ref = EntityRef(TENANT, author.account, "mail.thread", "t-1")
+    with folded.tables.snapshot() as reader, pytest.raises(LogMismatchError, match="restore"):
         entity_at(reader, log, REGISTRY, kind=KINDS["mail.thread"], ref=ref, at=token)
 
 
@@ -212,7 +212,9 @@ def _deliver(author: Author, number: int, step: Step, row: EntityRow) -> None:
                 ("delivery.unknown", {"reason": "crash"}),
             ]
             record_type, more = ends[step.choice % len(ends)]
-            author.note(record_type, f"o-{number}", named | {"attempt": intent.attempt or "none"} | more, actor=DELIVERER)
+            author.note(
+                record_type, f"o-{number}", named | {"attempt": intent.attempt or "none"} | more, actor=DELIVERER
+            )
         case "withdraw":
             author.note("proposal.withdrawn", f"w-{number}", named)
         case _:

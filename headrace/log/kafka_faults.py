@@ -1,0 +1,122 @@
+"""What Kafka's errors mean to a caller of the log."""
+
+import logging
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+
+from headrace.errors import BadInputError, HeadraceError, LogMismatchError, NotFoundError, UnavailableError
+from headrace.log.kafka_address import KafkaAddress
+
+T = TypeVar("T")
+REQUEST_SECONDS: Final = 15.0
+"""How long the brokers may take to answer a question."""
+
+_log: Final = logging.getLogger("headrace.log.kafka")
+_GONE: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_ID,
+    }
+)
+_REFUSED: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,
+    }
+)
+_BEYOND: Final = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION})
+_NOT_APPENDED: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError._PURGE_QUEUE,
+        *_GONE,
+        *_REFUSED,
+    }
+)
+
+
+class Trouble:
+    """The last thing a client complained about by itself, such as a refused sign-in: what a timeout was about."""
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._guard = threading.Lock()
+
+    def __call__(self, error: KafkaError) -> None:
+        """For ``error_cb``."""
+        with self._guard:
+            news, self._said = str(error) != self._said, str(error)
+        if news:
+            _log.warning("%s", error)
+
+    def __str__(self) -> str:
+        """``; the client says: …``, or nothing."""
+        with self._guard:
+            return f"; the client says: {self._said}" if self._said else ""
+
+
+def client_settings(address: KafkaAddress, trouble: Trouble) -> dict[str, Any]:
+    """What any client is made with: it complains to ``trouble`` and nowhere else."""
+    return {**address.settings(), "log_level": 0, "error_cb": trouble}
+
+
+def is_beyond(error: KafkaError) -> bool:
+    """Whether the offset asked for is not in the partition."""
+    return error.code() in _BEYOND
+
+
+def nothing_landed(error: KafkaError) -> bool:
+    """Whether a record that met this error is certainly not in the log."""
+    return error.code() in _NOT_APPENDED
+
+
+def is_too_large(error: KafkaError) -> bool:
+    """Whether the topic takes no record of this size: a closed log takes none of any size."""
+    return error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+
+
+def meaning(error: KafkaError, address: KafkaAddress, doing: str, trouble: object = "") -> HeadraceError:
+    """The error to raise for ``error``, met while ``doing`` something."""
+    said = f"{doing} {address} failed: {error.str()} ({error.name()}){trouble}"
+    if error.code() in _GONE:
+        return NotFoundError(f"{said}; there is no such log: create it, or mend the address")
+    if error.code() in _REFUSED:
+        return UnavailableError(f"{said}; the brokers refuse this client: check its credentials and ACLs")
+    if error.code() in _BEYOND:
+        return LogMismatchError(f"{said}; the log was cut off or replaced: restore it")
+    if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
+        return BadInputError(
+            f"{said}; the cluster has fewer brokers than replication.factor={address.replication}: add brokers, or for"
+            " trying it out on one say ?replication.factor=1"
+        )
+    return UnavailableError(f"{said}; check that the brokers run and can be reached, then try again")
+
+
+def answer(future: "Future[T]", address: KafkaAddress, doing: str, trouble: object = "") -> T:
+    """What an administrative request was answered.
+
+    :raises HeadraceError: it failed; see :func:`meaning`.
+    """
+    try:
+        return future.result(REQUEST_SECONDS)
+    except KafkaException as error:
+        raise meaning(error.args[0], address, doing, trouble) from error
+    except FutureTimeoutError:
+        raise UnavailableError(
+            f"{doing} {address} takes longer than {REQUEST_SECONDS:.0f} s{trouble}; check that the brokers can be"
+            " reached"
+        ) from None

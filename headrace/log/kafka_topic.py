@@ -1,0 +1,192 @@
+"""The topic behind a Kafka log: created with the settings the log's promises rest on, and checked for them.
+
+A topic that differs is refused, with the command that mends it. Source of the settings: Apache Kafka documentation,
+"Topic configs".
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec, OffsetSpec
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from headrace.errors import BadInputError, HaltError, LogMismatchError, NotFoundError, UnavailableError
+from headrace.log.kafka_address import KafkaAddress
+from headrace.log.kafka_faults import REQUEST_SECONDS, Trouble, answer, client_settings, meaning
+
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+"""What a new log's topic takes in one record: more than any door lets in."""
+LEAST_MESSAGE_BYTES: Final = 1024 * 1024
+"""With less a topic is refused."""
+CLOSED_MESSAGE_BYTES: Final = 0
+"""What a closed log's topic takes: nothing, whoever sends it."""
+_SETTINGS: Final[Mapping[str, str]] = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "message.timestamp.type": "LogAppendTime",
+    "unclean.leader.election.enable": "false",
+}
+_SIZE: Final = "max.message.bytes"
+_IN_SYNC: Final = "min.insync.replicas"
+_APPEAR_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.05
+
+
+class TopicState(NamedTuple):
+    """A topic as it is. ``id`` is Kafka's own: one that is deleted and made again under the same name has another."""
+
+    id: str
+    partitions: int
+    least_replicas: int
+
+
+class Topic:
+    """Administers one topic. Safe to call from any thread."""
+
+    def __init__(self, address: KafkaAddress) -> None:
+        self._address: Final = address
+        self._trouble: Final = Trouble()
+        self._admin: Final = AdminClient(client_settings(address, self._trouble))
+        self._resource: Final = ConfigResource(ResourceType.TOPIC, address.topic)
+
+    def create(self, partitions: int) -> None:
+        """Make the topic unless it is there; return when every partition has a leader.
+
+        :raises BadInputError: it is there with another number of partitions, or the cluster cannot hold it so.
+        """
+        address = self._address
+        settings = {**_SETTINGS, _SIZE: str(MAX_MESSAGE_BYTES), _IN_SYNC: str(address.min_insync)}
+        wanted = NewTopic(address.topic, partitions, replication_factor=address.replication, config=settings)
+        made = self._admin.create_topics([wanted], request_timeout=REQUEST_SECONDS)[address.topic]
+        try:
+            made.result(REQUEST_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise meaning(error.args[0], address, "creating", self._trouble) from error
+        state = self._appeared()
+        if state.partitions != partitions:
+            raise BadInputError(
+                f"{address} is there with {state.partitions} partitions, not {partitions}: a log's number of partitions"
+                " never changes; open it as it is, or name another topic"
+            )
+
+    def state(self) -> TopicState:
+        """The topic now.
+
+        :raises NotFoundError: there is none.
+        :raises UnavailableError: the brokers do not answer, or a partition has no leader.
+        """
+        name = self._address.topic
+        asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_SECONDS)
+        found = answer(asked[name], self._address, "looking at", self._trouble)
+        leaderless = [one.id for one in found.partitions if one.leader is None]
+        if leaderless:
+            raise UnavailableError(
+                f"{self._address}: partitions {leaderless} have no leader; bring their brokers back, then try again"
+            )
+        return TopicState(
+            str(found.topic_id), len(found.partitions), min(len(one.replicas) for one in found.partitions)
+        )
+
+    def verify(self, *, closed: bool) -> int:
+        """Refuse a topic whose settings break the log's promises; returns the bytes that a record may have.
+
+        :param closed: the log is closed, so that the topic takes no records any more.
+        :raises HaltError: a setting is wrong; the message says what to change, and how.
+        """
+        found = self._settings()
+        replicas = self.state().least_replicas
+        if replicas < self._address.replication:
+            raise HaltError(
+                f"{self._address} has {replicas} copies of a partition, replication.factor="
+                f"{self._address.replication} is wanted: reassign its partitions to more brokers"
+                " (kafka-reassign-partitions.sh), or name what it has in the address"
+            )
+        wrong = {name: wanted for name, wanted in _SETTINGS.items() if found[name] != wanted}
+        if int(found[_IN_SYNC]) < self._address.min_insync:
+            wrong[_IN_SYNC] = str(self._address.min_insync)
+        if not closed and int(found[_SIZE]) < LEAST_MESSAGE_BYTES:
+            wrong[_SIZE] = str(MAX_MESSAGE_BYTES)
+        if wrong:
+            differs = ", ".join(f"{name} is {found[name]}, must be {wanted}" for name, wanted in wrong.items())
+            change = ",".join(f"{name}={wanted}" for name, wanted in wrong.items())
+            raise HaltError(
+                f"{self._address} cannot be a log as it is configured: {differs}. If no record was lost by that,"
+                f" kafka-configs.sh --bootstrap-server {self._address.servers} --alter --topic {self._address.topic}"
+                f" --add-config {change}"
+            )
+        return int(found[_SIZE])
+
+    def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Where partitions end now: each one's next offset, as far as it is replicated.
+
+        :raises LogMismatchError: records are gone from a partition's beginning, or the partition itself.
+        """
+        numbers = list(partitions)
+        last = self._offsets(numbers, LatestSpec())
+        first = self._offsets(numbers, EarliestSpec())
+        for partition, offset in first.items():
+            check_beginning(self._address, partition, offset)
+        return last
+
+    def _offsets(self, partitions: Sequence[int], spec: OffsetSpec) -> dict[int, int]:
+        asked = self._admin.list_offsets(
+            {TopicPartition(self._address.topic, partition): spec for partition in partitions},
+            isolation_level=IsolationLevel.READ_UNCOMMITTED,
+            request_timeout=REQUEST_SECONDS,
+        )
+        return {
+            place.partition: answer(future, self._address, "asking where it ends:", self._trouble).offset
+            for place, future in asked.items()
+        }
+
+    def limit(self, record_bytes: int, *, try_only: bool = False) -> None:
+        """Let the topic take records of ``record_bytes`` at the most; with ``try_only`` only see whether that is
+        allowed.
+
+        :raises UnavailableError: it is not allowed, or the brokers do not answer.
+        """
+        entry = ConfigEntry(_SIZE, str(record_bytes), incremental_operation=AlterConfigOpType.SET)
+        wanted = ConfigResource(ResourceType.TOPIC, self._address.topic, incremental_configs=[entry])
+        asked = self._admin.incremental_alter_configs([wanted], validate_only=try_only, request_timeout=REQUEST_SECONDS)
+        answer(asked[wanted], self._address, f"setting {_SIZE} of", self._trouble)
+
+    def taken_bytes(self) -> int:
+        """What the topic takes in one record now."""
+        return int(self._settings()[_SIZE])
+
+    def _settings(self) -> dict[str, str]:
+        asked = self._admin.describe_configs([self._resource], request_timeout=REQUEST_SECONDS)
+        found = answer(asked[self._resource], self._address, "reading the settings of", self._trouble)
+        return {name: entry.value or "" for name, entry in found.items()}
+
+    def _appeared(self) -> TopicState:
+        """The topic just made, once the broker that answers knows it."""
+        deadline = time.monotonic() + _APPEAR_SECONDS
+        pause = threading.Event()
+        while True:
+            try:
+                return self.state()
+            except (NotFoundError, UnavailableError):
+                if time.monotonic() > deadline:
+                    raise
+            pause.wait(_LOOK_SECONDS)
+
+
+def check_beginning(address: KafkaAddress, partition: int, first: int) -> None:
+    """Pass when a partition still begins with its record 0.
+
+    :raises LogMismatchError: it does not.
+    """
+    if first > 0:
+        raise LogMismatchError(
+            f"partition {partition} of {address} begins at offset {first}: older records were deleted, and the log is"
+            " the truth; restore it from a copy, and keep retention.ms and retention.bytes at -1"
+        )

@@ -1,0 +1,151 @@
+"""Migrations of the tables in PostgreSQL: numbered SQL files, each run once, one migrator at a time.
+
+Everything pending runs in one transaction under an advisory lock: a migration that fails, or a migrator that dies,
+leaves the tables as they were, and of two that start together one waits and finds nothing left to do.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any, Final, NamedTuple
+
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from headrace.errors import HaltError
+from headrace.processors.core.kind import Kind
+from headrace.projections.kind_tables import postgres_columns, postgres_ddl
+from headrace.projections.postgres_connection import Address, Session, translated
+
+_LOCK: Final = 0x68656164  # "head": with the schema's hash it makes the advisory lock's key
+_GRANTS: Final = "grants.sql"
+_FOUND: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s), to_regclass(%s) IS NOT NULL"
+_TABLE: Final = """
+CREATE TABLE migrations (
+    version    bigint      NOT NULL PRIMARY KEY,
+    name       text        NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE migrations IS 'Which numbered migrations these tables have been through.';
+COMMENT ON COLUMN migrations.version IS 'Number of the migration, from 1.';
+COMMENT ON COLUMN migrations.name IS 'Name of its file.';
+COMMENT ON COLUMN migrations.applied_at IS 'When, by the database''s clock.';
+"""
+_COLUMNS: Final = """
+SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND c.relkind = 'r'
+    AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY c.relname, a.attnum
+"""
+
+Columns = Mapping[str, Mapping[str, str]]
+"""By table: its columns in order, each with PostgreSQL's name of its type."""
+
+
+class Migration(NamedTuple):
+    """One file: ``0001_core.sql`` is version 1."""
+
+    version: int
+    name: str
+    script: str
+
+
+def migrations() -> list[Migration]:
+    """The migrations that this release ships, in order."""
+    files = (file for file in _folder().iterdir() if file.name.endswith(".sql") and file.name != _GRANTS)
+    ordered = sorted(files, key=lambda file: file.name)
+    return [
+        Migration(number, file.name, file.read_text(encoding="utf-8")) for number, file in enumerate(ordered, start=1)
+    ]
+
+
+def _folder() -> Traversable:
+    return resources.files("headrace.projections") / "migrations" / "postgres"
+
+
+def migrate(address: Address, kinds: Mapping[str, Kind]) -> list[str]:
+    """Bring the tables to this release; the names of what was run. Safe to run at any time and by any number at once.
+
+    :raises HaltError: a newer release made the tables, a kind's table is another, or this role may not change them.
+    :raises UnavailableError: the database does not answer.
+    """
+    with translated(address.named, "migrated"), address.connect("migrator") as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK, address.schema))
+        if not _one(connection, _FOUND, (address.schema, f"{address.schema}.migrations"))[0]:
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(address.schema)))
+        return _pending(address, connection, kinds)
+
+
+def _pending(address: Address, connection: Session, kinds: Mapping[str, Kind]) -> list[str]:
+    if not _one(connection, _FOUND, (address.schema, f"{address.schema}.migrations"))[1]:
+        connection.execute(_TABLE)
+    known = migrations()
+    done = _version(address, connection, len(known))
+    ran: list[str] = []
+    for migration in known[done:]:
+        connection.execute(migration.script.encode())
+        connection.execute(
+            "INSERT INTO migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name)
+        )
+        ran.append(migration.name)
+    there = columns(address, connection)
+    for kind in kinds.values():
+        if kind.table in there:
+            continue
+        for statement in postgres_ddl(kind):
+            connection.execute(statement.encode())
+        ran.append(kind.name)
+    _check_kinds(address, columns(address, connection), kinds)
+    connection.execute((_folder() / _GRANTS).read_text(encoding="utf-8").encode())
+    return ran
+
+
+def check(address: Address, connection: Session, kinds: Mapping[str, Kind]) -> Columns | None:
+    """The columns of the tables if they are this release's, ``None`` where something is left to migrate.
+
+    :raises HaltError: a newer release made the tables, or a kind's table is another.
+    """
+    if not _one(connection, _FOUND, (address.schema, f"{address.schema}.migrations"))[1]:
+        return None
+    known = len(migrations())
+    there = columns(address, connection)
+    if _version(address, connection, known) < known or any(kind.table not in there for kind in kinds.values()):
+        return None
+    _check_kinds(address, there, kinds)
+    return there
+
+
+def _version(address: Address, connection: Session, known: int) -> int:
+    done: int = _one(connection, "SELECT coalesce(max(version), 0) FROM migrations", ())[0]
+    if done > known:
+        raise HaltError(
+            f"the tables in {address.named} are at version {done}, this headrace is at {known}: run the newer release,"
+            " or drop that schema and let the log be folded again"
+        )
+    return done
+
+
+def columns(address: Address, connection: Session) -> Columns:
+    """What stands in the schema now."""
+    found: dict[str, dict[str, str]] = {}
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        for table, name, type_ in cursor.execute(_COLUMNS, (address.schema,)):
+            found.setdefault(table, {})[name] = type_
+    return found
+
+
+def _check_kinds(address: Address, there: Columns, kinds: Mapping[str, Kind]) -> None:
+    for kind in kinds.values():
+        if list(there[kind.table].items()) != postgres_columns(kind):
+            raise HaltError(
+                f"the table {kind.table} in {address.named} is not the one that this release of {kind.name} keeps;"
+                " drop that schema, migrate, and the log is folded again"
+            )
+
+
+def _one(connection: Session, statement: str, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
+    found = connection.execute(statement.encode(), parameters).fetchone()
+    if found is None:
+        raise HaltError(f"PostgreSQL gave no row to {statement[:40]}…: a bug in headrace")
+    return found

@@ -1,0 +1,155 @@
+"""What a batch changed, into PostgreSQL: a fixed number of statements, none of them row by row.
+
+History is only added to, by ``COPY``. Current state is put in place by one ``INSERT … SELECT … FROM unnest(…) ON
+CONFLICT DO UPDATE`` a table.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from headrace.log.port import Stored
+from headrace.processors.core.kind import Kind
+from headrace.processors.core.memory import Memory
+from headrace.processors.core.model import EntityRow, Poison
+from headrace.processors.core.verdicts import canonical
+from headrace.projections import rows
+from headrace.projections.kind_tables import column_names, intents_text, typed_values
+from headrace.projections.postgres_arrays import arrays, text_array
+from headrace.projections.postgres_connection import Session
+from headrace.projections.postgres_migrations import Columns
+from headrace.projections.postgres_text import escaped
+from headrace.schemas.registry import Registry
+
+_ENTITY_KEY: Final = ("tenant", "account", "id")
+_CLAIM_KEY: Final = ("tenant", "account", "kind", "entity")
+_RELEASED: Final = (
+    "DELETE FROM claims c USING unnest(%s::text[], %s::text[], %s::text[], %s::text[])"
+    " AS w (tenant, account, kind, entity) WHERE c.tenant = w.tenant AND c.account = w.account AND c.kind = w.kind"
+    " AND c.entity = w.entity"
+)
+
+
+class _Upsert(NamedTuple):
+    """A statement, and the types of its parameters: one array a column."""
+
+    statement: bytes
+    types: tuple[str, ...]
+
+    def run(self, connection: Session, values: Iterable[Sequence[Any]]) -> None:
+        found = list(values)
+        if found:
+            connection.execute(self.statement, arrays(self.types, found))
+
+
+class Writer:
+    """Writes what a batch changed, inside a transaction that is under way."""
+
+    def __init__(self, registry: Registry, kinds: Mapping[str, Kind], columns: Columns) -> None:
+        self._kinds: Final = kinds
+        self._typed: Final = {name: typed_values(registry, kind) for name, kind in kinds.items()}
+        self._entities: Final = {
+            name: _upsert(kind.table, column_names(kind), _ENTITY_KEY, columns) for name, kind in kinds.items()
+        }
+        self._proposals: Final = _upsert("proposals", rows.PROPOSAL_COLUMNS, _ENTITY_KEY, columns)
+        self._sources: Final = _upsert("sources", rows.SOURCE_COLUMNS, ("tenant", "account", "source"), columns)
+        self._claims: Final = _upsert("claims", rows.CLAIM_COLUMNS, _CLAIM_KEY, columns)
+
+    def write(self, connection: Session, memory: Memory, batch: Sequence[Stored]) -> None:
+        """Everything but the partition's own row."""
+        partition, notes = memory.partition.partition, memory.notes
+        changed: list[tuple[_Upsert, list[str]]] = []
+
+        def prepare_entities() -> None:
+            changed.extend(self._changed_entities(memory))
+
+        # The server takes in the events while the entities are made ready here: it has a processor of its own.
+        events = (rows.event_values(partition, mark, notes.get(mark.entry.offset)) for mark in memory.marks)
+        _copy(connection, "events", rows.EVENT_COLUMNS, events, ("proposal", "note"), meanwhile=prepare_entities)
+        for upsert, columns in changed:
+            connection.execute(upsert.statement, columns)
+        if memory.touches:
+            _copy(connection, "touches", rows.TOUCH_COLUMNS, rows.touch_values(memory), ("container_id",))
+        self._proposals.run(
+            connection, (rows.proposal_values(partition, row) for row in memory.changed_proposals.values())
+        )
+        if memory.judged:
+            _copy(connection, "verdicts", rows.VERDICT_COLUMNS, rows.verdict_values(memory), ("proposal", "text"))
+        self._sources.run(connection, (rows.source_values(row) for row in memory.changed_sources.values()))
+        self._write_claims(connection, memory)
+        poison = [
+            rows.quarantine_values(mark, notes[mark.entry.offset], batch[mark.entry.offset - memory.first_offset])
+            for mark in memory.marks
+            if mark.disposition == "quarantined" or isinstance(mark.entry, Poison)
+        ]
+        if poison:
+            _copy(connection, "quarantine", rows.QUARANTINE_COLUMNS, poison, ("reason",))
+
+    def _changed_entities(self, memory: Memory) -> Iterable[tuple[_Upsert, list[str]]]:
+        by_kind: dict[str, list[Sequence[Any]]] = {}
+        partition = memory.partition.partition
+        for ref, row in memory.changed_entities.items():
+            by_kind.setdefault(ref.kind, []).append(self._entity_values(partition, row))
+        for name, values in by_kind.items():
+            upsert = self._entities[name]
+            yield upsert, arrays(upsert.types, values)
+
+    def _entity_values(self, partition: int, row: EntityRow) -> Sequence[Any]:
+        tenant, account, kind, id_ = row.ref
+        return (
+            tenant,
+            account,
+            id_,
+            partition,
+            row.first_offset,
+            row.head_offset,
+            row.head_check,
+            row.head_time,
+            canonical(row.state).decode() if row.state is not None else None,
+            intents_text(row),
+            row.content_key,
+            row.content,
+            *self._typed[kind](row),
+        )
+
+    def _write_claims(self, connection: Session, memory: Memory) -> None:
+        released = [ref for ref, row in memory.changed_claims.items() if row is None]
+        if released:
+            connection.execute(_RELEASED, [text_array(column) for column in zip(*released, strict=True)])
+        held = (rows.claim_values(row) for row in memory.changed_claims.values() if row is not None)
+        self._claims.run(connection, held)
+
+
+def _upsert(table: str, names: Sequence[str], key: Sequence[str], columns: Columns) -> _Upsert:
+    types = tuple(columns[table][name] for name in names)
+    given = ", ".join(f"%s::{type_}[]" for type_ in types)
+    replaced = ", ".join(f'"{name}" = EXCLUDED."{name}"' for name in names if name not in key)
+    statement = (
+        f"INSERT INTO {table} ({_quoted(names)}) SELECT * FROM unnest({given})"  # noqa: S608 - our names and types
+        f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {replaced}"
+    )
+    return _Upsert(statement.encode(), types)
+
+
+def _copy(
+    connection: Session,
+    table: str,
+    names: Sequence[str],
+    values: Iterable[Sequence[Any]],
+    free: Sequence[str],
+    *,
+    meanwhile: Callable[[], None] | None = None,
+) -> None:
+    """Add rows. ``free`` names the columns whose text may hold any character; the others are ids and the like."""
+    places = [names.index(name) for name in free]
+    with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({_quoted(names)}) FROM STDIN".encode()) as copy:
+        for row in values:
+            for place in places:
+                if row[place] is not None and escaped(row[place]) is not row[place]:
+                    row = [*row[:place], escaped(row[place]), *row[place + 1 :]]  # noqa: PLW2901 - the same row
+            copy.write_row(row)
+        if meanwhile is not None:
+            meanwhile()
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

@@ -1,0 +1,1 @@
+"""The real parts for tests: where they are found, and tests of the stack itself."""
