@@ -36,8 +36,15 @@ def shown(place: Place, found: CalendarObject, etag: str | None, known: KnownEnt
     """
     head = "" if known is None else known.head
     entity = place.pseudonym(found.uid)
-    body = {"calendar": place.calendar, "uid": found.uid, "resource": place.resource, "etag": etag, **found.body}
+    body: dict[str, Any] = {
+        "calendar": place.calendar,
+        "uid": found.uid,
+        "resource": place.resource,
+        "etag": etag,
+        **found.body,
+    }
     kind, told = "calendar.updated", body
+    attendees: list[dict[str, str]] = body["attendees"]
     concerns: tuple[str, ...] = ()
     content: dict[str, Any] | None = found.content
     if known is None or known.state["removed"]:
@@ -52,7 +59,7 @@ def shown(place: Place, found: CalendarObject, etag: str | None, known: KnownEnt
         if body["status"] == "cancelled" != state["status"] and _same_place(body, state, place.pseudonym):
             kind, told, content = "calendar.cancelled", {"removed": False, "etag": etag}, None
         elif unmoved and answers != before and answers.keys() == before.keys():
-            changed = [one for one in body["attendees"] if _answered(one, before, place.pseudonym)]
+            changed = [one for one in attendees if _answered(one, before, place.pseudonym)]
             kind, told, content = "calendar.responded", {"responses": changed, "etag": etag}, None
             concerns = tuple(f"person:{one['who']}" for one in changed)
     return NewEvent(

@@ -25,8 +25,10 @@ def _wall_clock() -> int:
 
 
 class Feed:
-    """The :class:`headrace.producers.sync.SyncPort` of a source. ``feeds`` are the entity kinds whose truth the source is;
-    ``actor`` is whose acts its events are."""
+    """The :class:`headrace.producers.sync.SyncPort` of a source.
+
+    ``feeds`` are the entity kinds whose truth the source is; ``actor`` is whose acts its events are.
+    """
 
     def __init__(
         self,
@@ -95,9 +97,7 @@ class Feed:
         self._reach(self._append([self._own("source.synced", sync, body, f"{sync}:end")]))
 
     def _own(self, record_type: str, sync: str, body: Mapping[str, Any], record_id: str) -> Record:
-        envelope = Envelope(
-            record_id, self._source, record_type, _ACTOR, observed_at=rfc3339(self._clock()), sync=sync
-        )
+        envelope = Envelope(record_id, self._source, record_type, _ACTOR, observed_at=rfc3339(self._clock()), sync=sync)
         return self._intake.record(self._tenant, self._account, envelope, body)
 
     def _append(self, records: Sequence[Record]) -> Position:

@@ -99,7 +99,7 @@ def _parse(lines: Sequence[str]) -> icalendar.Calendar:
             parsed = icalendar.Calendar.from_ical("\r\n".join([*lines, ""]).encode())
         except _LIBRARY_ERRORS:
             raise BadInputError("it is not an iCalendar object (RFC 5545)") from None
-    if not isinstance(parsed, icalendar.Calendar):
+    if parsed.name != "VCALENDAR":
         raise BadInputError("it is not a VCALENDAR (RFC 5545 §3.4)")
     return parsed
 

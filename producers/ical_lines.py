@@ -17,7 +17,7 @@ MAX_CHARACTERS: Final = 1_000_000
 MAX_DATES: Final = 10_000
 MAX_EVENTS: Final = 1_000
 _NAME: Final = re.compile(r"[A-Za-z0-9-]+(?=[;:])")
-_KEPT: Final = {
+_KEPT: Final[dict[tuple[str, ...], frozenset[str]]] = {
     ("VCALENDAR",): frozenset({"CALSCALE"}),
     ("VCALENDAR", "VTIMEZONE"): frozenset({"TZID"}),
     ("VCALENDAR", "VTIMEZONE", "STANDARD"): (

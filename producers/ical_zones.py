@@ -54,7 +54,10 @@ def _last(rule: str) -> int:
 
     :raises BadInputError: it has more than one onset a year.
     """
-    parts = dict(part.partition("=")[::2] for part in rule.strip().strip(";").split(";"))
+    parts: dict[str, str] = {}
+    for part in rule.strip().strip(";").split(";"):
+        name, _, value = part.partition("=")
+        parts[name] = value
     days = parts.get("BYMONTHDAY", "")
     weekday = parts.get("BYDAY", "")
     which_day = not days if not weekday else bool(days) or _NTH_WEEKDAY.match(weekday) is not None

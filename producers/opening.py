@@ -1,4 +1,4 @@
-"""Making a log: one resumable command. Record 0 of every partition is ``log.opened``; partition 0's is authoritative."""
+"""Making a log: one resumable command. Record 0 of every partition is ``log.opened``; partition 0's decides."""
 
 import secrets
 from collections.abc import Iterable
@@ -27,28 +27,21 @@ def open_log(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy 
     """
     described = log.describe()
     log_id = described.log_id
+    in_force = {"policy": policy.to_body(), "kinds": sorted(kinds), "fold_version": FOLD_VERSION}
+
+    def opening(partition: int, named: bytes) -> Record:
+        body = {"log_id": named.hex(), "partitions": described.partitions, **in_force}
+        envelope = Envelope(f"open-{named.hex()}-{partition}", SOURCE, "log.opened", OPERATOR)
+        headers = (*to_headers(envelope), (LOG_ID_HEADER, named.hex().encode()))
+        return Record(partition, None, headers, registry.encode("log.opened", body))
+
     if log_id is None:
-        log.append([_opening(0, secrets.token_bytes(16), described.partitions, registry, kinds, policy)])
+        log.append([opening(0, secrets.token_bytes(16))])
         described = log.describe()
         log_id = described.log_id
         if log_id is None:
             raise LogMismatchError("partition 0 begins with something else than log.opened: this is no log of headrace")
     missing = [partition for partition, end in enumerate(described.ends) if end == 0]
     if missing:
-        log.append([_opening(one, log_id, described.partitions, registry, kinds, policy) for one in missing])
+        log.append([opening(one, log_id) for one in missing])
     return log_id
-
-
-def _opening(
-    partition: int, log_id: bytes, partitions: int, registry: Registry, kinds: Iterable[str], policy: Policy
-) -> Record:
-    body = {
-        "log_id": log_id.hex(),
-        "partitions": partitions,
-        "policy": policy.to_body(),
-        "kinds": sorted(kinds),
-        "fold_version": FOLD_VERSION,
-    }
-    envelope = Envelope(f"open-{log_id.hex()}-{partition}", SOURCE, "log.opened", OPERATOR)
-    headers = (*to_headers(envelope), (LOG_ID_HEADER, log_id.hex().encode()))
-    return Record(partition, None, headers, registry.encode("log.opened", body))

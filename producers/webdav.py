@@ -5,7 +5,7 @@ read here: its ``get_objects_by_sync_token`` rewrites hrefs on the way (a member
 answers a refused token by fetching everything, and goes on with half a listing where a server cuts it short.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
@@ -89,7 +89,7 @@ def canonical_url(url: str) -> str:
 
 
 @contextmanager
-def answering(host: str) -> Iterator[None]:
+def answering(host: str) -> Generator[None]:
     """Turn what the library raises while it talks to ``host`` into our errors, without quoting anything."""
     try:
         yield

@@ -106,26 +106,15 @@ class PostgresTables:
         with translated(self.address.named, "opened"):
             connection = self._connection()
             try:
-                encoding = connection.info.parameter_status("server_encoding")
-                if encoding != "UTF8" or connection.info.server_version < _OLDEST:
-                    raise HaltError(
-                        f"{self.address.named} is PostgreSQL {connection.info.server_version // 10_000} with the encoding"
-                        f" {encoding}; headrace needs 15 or newer and UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE"
-                        " template0"
-                    )
+                _require(connection, self.address)
                 found = check(self.address, connection, self._kinds)
                 if found is None and migrating:
                     migrate(self.address, self._kinds)
                     found = check(self.address, connection, self._kinds)
-                if found is None:
-                    raise HaltError(
-                        f"the tables in {self.address.named} are not those of this release yet: let the migrator's role"
-                        " migrate"
-                    )
+                return _checked(found, self.address)
             except BaseException:
                 self._drop()
                 raise
-            return found
 
     @property
     def connection(self) -> Session:
@@ -297,6 +286,23 @@ class PostgresTables:
             # What was written is written. Listeners look for themselves now and then; the next batch connects anew.
             _log.warning("a commit to %s was not made known: %s", self.address.named, error)
             self._drop()
+
+
+def _require(connection: Session, address: Address) -> None:
+    encoding, version = connection.info.parameter_status("server_encoding"), connection.info.server_version
+    if encoding != "UTF8" or version < _OLDEST:
+        raise HaltError(
+            f"{address.named} is PostgreSQL {version // 10_000} with the encoding {encoding}; headrace needs 15 or"
+            " newer and UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+def _checked(found: Columns | None, address: Address) -> Columns:
+    if found is None:
+        raise HaltError(
+            f"the tables in {address.named} are not those of this release yet: let the migrator's role migrate"
+        )
+    return found
 
 
 def _partition_statements() -> tuple[bytes, bytes]:

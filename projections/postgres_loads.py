@@ -46,13 +46,13 @@ _KNOWN: Final = (
     ' FROM unnest(%s::bigint[]) AS w (place) JOIN events e ON e."partition" = %s AND e."offset" = w.place'
 )
 _SINCE: Final = (
-    f"SELECT {_EVENT} FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])"
+    f"SELECT {_EVENT} FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])"  # noqa: S608 - ours
     " AS w (tenant, account, kind, entity, after) JOIN events e ON e.tenant = w.tenant AND e.account = w.account"
     ' AND e.kind = w.kind AND e.entity = w.entity AND e."offset" > w.after AND e.effect IS NOT NULL'
     ' ORDER BY e."offset"'
 )
 _TOUCHING: Final = (
-    f"SELECT {_EVENT}, t.container, t.container_id, t.starts_at, t.ends_at"
+    f"SELECT {_EVENT}, t.container, t.container_id, t.starts_at, t.ends_at"  # noqa: S608 - our names
     " FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])"
     " AS w (tenant, account, container, container_id, after)"
     " JOIN touches t ON t.tenant = w.tenant AND t.account = w.account AND t.container = w.container"
@@ -81,10 +81,10 @@ def load(connection: Session, kinds: Mapping[str, Kind], memory: Memory, wants: 
             ref = EntityRef(row["tenant"], row["account"], row["kind"], row["entity"])
             memory.claims[ref] = ClaimRow(ref, row["claim"], row["holder"], row["until"], row["offset"])
     if wants.known:
-        for offset, chain, effective, *ref, log_time in connection.execute(
+        for offset, chain, effective, *known, log_time in connection.execute(
             _KNOWN.encode(), [integer_array(sorted(wants.known)), here], binary=True
         ):
-            memory.known[offset] = Known(chain[:8], EntityRef(*ref) if effective else None, log_time)
+            memory.known[offset] = Known(chain[:8], EntityRef(*known) if effective else None, log_time)
     if wants.since:
         for row in _named(connection, _SINCE, _after(wants.since)):
             ref = EntityRef(row["tenant"], row["account"], row["kind"], row["entity"])

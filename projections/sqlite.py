@@ -10,7 +10,7 @@ import contextlib
 import json
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Self
@@ -134,7 +134,7 @@ class SqliteTables:
     # -- queries ------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[Reader]:
+    def snapshot(self) -> Generator[Reader]:
         """See :class:`headrace.projections.port.Tables`."""
         with self._lock:
             if self._closed:

@@ -1,6 +1,6 @@
 """One SQLite connection to the tables' file, and what SQLite's errors mean for whoever asked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final
@@ -58,7 +58,7 @@ class Connection:
 
 
 @contextmanager
-def translated(path: str, doing: str) -> Iterator[None]:
+def translated(path: str, doing: str) -> Generator[None]:
     """SQLite's errors as headrace's: ``doing`` is what was tried, such as ``read``.
 
     :raises HaltError: trying again cannot help: the file is damaged, or a statement and the tables do not fit.

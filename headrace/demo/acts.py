@@ -51,7 +51,7 @@ def mail_race(stage: Stage) -> None:
         "An agent reads a mail thread and thinks for two minutes. Ann answers by hand meanwhile.",
     )
 
-    def received(at: str, thread: str, sender: str, message: str, subject: str, text: str) -> None:
+    def received(at: str, thread: str, sender: str, message: str, *, subject: str, text: str) -> None:
         data = {
             "message": message,
             "sender": sender,
@@ -62,8 +62,15 @@ def mail_race(stage: Stage) -> None:
         position = stage.mailbox.tells("mail.received", thread, stage.at(at), data)
         stage.tell(act, at, sender.split("@", maxsplit=1)[0].title(), f"writes: “{text}”", position)
 
-    received("17:15:00", "t-offer", bob, "<offer-1@example.com>", "Your offer", "Does the price of 4,200 still stand?")
-    received("17:15:02", "t-lunch", dora, "<lunch-1@example.com>", "Lunch", "Lunch on Friday at noon?")
+    received(
+        "17:15:00",
+        "t-offer",
+        bob,
+        "<offer-1@example.com>",
+        subject="Your offer",
+        text="Does the price of 4,200 still stand?",
+    )
+    received("17:15:02", "t-lunch", dora, "<lunch-1@example.com>", subject="Lunch", text="Lunch on Friday at noon?")
     offer = stage.agent.reads("mail.thread", "t-offer")
     lunch = stage.agent.reads("mail.thread", "t-lunch")
     stage.tell(act, "17:15:05", "agent", "reads both threads and starts to write")

@@ -1,5 +1,7 @@
-"""Who acts in the demo, each by the way a real one would: agents over the HTTP API, mail by signed webhooks, the calendar
-by a real CalDAV client and a sync."""
+"""Who acts in the demo, each the way a real one would.
+
+Agents over the HTTP API, mail by signed webhooks, the calendar by a real CalDAV client and a sync.
+"""
 
 import json
 import time
@@ -98,7 +100,10 @@ class CalendarApp:
 
     def head_of(self, uid: str) -> str:
         """Where the event's newest change is on the log."""
-        sql = "SELECT partition, head_offset FROM calendar_events WHERE tenant = :tenant AND account = :account AND id = :id"
+        sql = (
+            "SELECT partition, head_offset FROM calendar_events"
+            " WHERE tenant = :tenant AND account = :account AND id = :id"
+        )
         with self._store.tables.snapshot() as reader:
             row = reader.rows(sql, {"tenant": TENANT, "account": ACCOUNT, "id": self.entity(uid)})[0]
         return f"{row['partition']}:{row['head_offset']}"

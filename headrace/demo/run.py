@@ -1,4 +1,4 @@
-"""``headrace demo``: the races, on the embedded store, with real parts: a CalDAV server, signed webhooks, the HTTP API."""
+"""``headrace demo``: three races on the embedded store, with a real CalDAV server, signed webhooks and the HTTP API."""
 
 import tempfile
 from pathlib import Path
@@ -13,6 +13,7 @@ from headrace.demo.people import Agent, CalendarApp, Mailbox
 from headrace.demo.timeline import Timeline
 from headrace.errors import BadInputError
 from headrace.processors.audit import verify
+from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.settings import DEFAULT_WEBHOOK, load_settings, webhook_endpoints
 from headrace.store import LOG_FILE, Store
 
@@ -21,11 +22,12 @@ _TOLD: Final = (
     "Three races between an AI agent and the person it works for, on a real CalDAV server, signed webhooks and the HTTP"
     " API. A position is partition:offset: where a record is on the log. The times are the story's."
 )
+_QUESTION: Final = "SELECT id, verdict, finding FROM proposals"
 MISMATCH: Final = 6
 
 
 def run_demo(*, store: Path | None, as_json: bool) -> int:
-    """Play the races; with ``store`` the store is kept there. Returns the exit code: 0, or 6 if something is not as told.
+    """Play the races; with ``store`` the store is kept there. The exit code: 0, or 6 if something is not as told.
 
     :raises BadInputError: ``store`` already holds a store.
     :raises UnavailableError: the CalDAV server is not installed or does not start.
@@ -69,5 +71,5 @@ def _look_further(store: Path | None) -> list[tuple[str, str]]:
         ("why the first draft was refused:", f"headrace audit explain demo-1 --account ann --store {store}"),
         ("the log itself:", f"headrace log ls --store {store}"),
         ("fold it again and compare:", f"headrace audit verify --store {store}"),
-        ("ask it in SQL:", f"sqlite3 {store}/tables.db 'SELECT id, verdict, finding FROM proposals'"),
+        ("ask it in SQL:", f"sqlite3 {store / TABLES_FILE} '{_QUESTION}'"),
     ]

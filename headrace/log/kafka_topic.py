@@ -35,6 +35,8 @@ _SETTINGS: Final[Mapping[str, str]] = {
 }
 _SIZE: Final = "max.message.bytes"
 _IN_SYNC: Final = "min.insync.replicas"
+_LATEST: Final[OffsetSpec] = LatestSpec()  # type: ignore[no-untyped-call]
+_EARLIEST: Final[OffsetSpec] = EarliestSpec()  # type: ignore[no-untyped-call]
 _APPEAR_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.05
 
@@ -130,8 +132,8 @@ class Topic:
         :raises LogMismatchError: records are gone from a partition's beginning, or the partition itself.
         """
         numbers = list(partitions)
-        last = self._offsets(numbers, LatestSpec())
-        first = self._offsets(numbers, EarliestSpec())
+        last = self._offsets(numbers, _LATEST)
+        first = self._offsets(numbers, _EARLIEST)
         for partition, offset in first.items():
             check_beginning(self._address, partition, offset)
         return last

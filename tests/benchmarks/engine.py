@@ -1,5 +1,7 @@
-"""Events a second through the engine into SQLite, and through ``audit verify``, against bare decode; and how the cost of
-one event grows with the number of entities."""
+"""Events a second through the engine into SQLite, and through ``audit verify``, against bare decode.
+
+And how the cost of one event grows with the number of entities.
+"""
 
 import itertools
 from pathlib import Path
@@ -73,7 +75,10 @@ def _cost(directory: Path) -> None:
     least = costs[0][1]
     show(
         "Cost of one event",
-        [Figure(f"{entities:,} entities", cost, "us/event", cost / least, "1,000 entities") for entities, cost in costs],
+        [
+            Figure(f"{entities:,} entities", cost, "us/event", cost / least, "1,000 entities")
+            for entities, cost in costs
+        ],
     )
 
 

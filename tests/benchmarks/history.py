@@ -29,7 +29,12 @@ def facts(maker: Intake, count: int, entities: int, *, begin: int = 0) -> Iterat
         thread = f"t-{number % entities}"
         turn = (number // entities) % 4
         if turn == 0:
-            body = {"message": message, "sender": "bob@example.com", "recipients": ["ann@example.com"], "labels": ["INBOX"]}
+            body = {
+                "message": message,
+                "sender": "bob@example.com",
+                "recipients": ["ann@example.com"],
+                "labels": ["INBOX"],
+            }
             event = NewEvent("mail.received", "mail.thread", thread, f"e-{number}", body)
         elif turn == 1:
             event = NewEvent("mail.read", "mail.thread", thread, f"e-{number}", {})

@@ -40,8 +40,8 @@ def _peer(directory: Path, tell: Connection) -> None:
     app, lock = FastAPI(), threading.Lock()
 
     def update(record: int, version: int) -> int:
-        with lock, database:
-            sql = "UPDATE records SET version = version + 1, state = 'new' WHERE id = ? AND version = ?"
+        sql = "UPDATE records SET version = version + 1, state = 'new' WHERE id = ? AND version = ?"
+        with lock:
             database.execute(sql, (record, version))
             return database.changes()
 

@@ -227,7 +227,7 @@ def test_events_are_shown_with_what_they_say(desk: Desk) -> None:
     for order, expected in (("oldest", offsets), ("newest", offsets[::-1])):
         found, cursor = [], None
         for _ in expected:
-            params = {"limit": 1, "order": order} | ({"cursor": cursor} if cursor is not None else {})
+            params: dict[str, Any] = {"limit": 1, "order": order} | ({"cursor": cursor} if cursor is not None else {})
             one = desk.http.get(path, params=params).json()
             found += [event["offset"] for event in one["events"]]
             cursor = one["next"]

@@ -1,0 +1,132 @@
+"""Sends records to a topic and learns where they went.
+
+One idempotent producer for all threads: within its life a resent batch is not appended twice, and batches of a
+partition keep their order. Only within its life: a restart, or an outage longer than the delivery timeout, ends that,
+and then the record's own id is what makes a retry harmless.
+"""
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from headrace.log.kafka_address import KafkaAddress
+from headrace.log.kafka_faults import Trouble, client_settings
+from headrace.log.port import Record
+
+_POLL_SECONDS: Final = 0.5
+_FULL_SECONDS: Final = 0.05
+_MARGIN_SECONDS: Final = 10.0
+"""The client reports every record within its delivery timeout; this much later it never will."""
+
+
+class Outcome(NamedTuple):
+    """``offset`` once the record is acknowledged, else ``error``; neither when nothing is known of it."""
+
+    offset: int | None
+    error: KafkaError | None
+
+
+_NOTHING_KNOWN: Final = Outcome(None, None)
+
+
+class _Delivery:
+    """One append under way. Reports come in on the poll thread."""
+
+    def __init__(self, count: int) -> None:
+        self.outcomes: Final = [_NOTHING_KNOWN] * count
+        self._left = count
+        self._guard: Final = threading.Lock()
+        self._done: Final = threading.Event()
+
+    def report(self, index: int, error: KafkaError | None, message: Message) -> None:
+        """A record's delivery report."""
+        self.settle(index, Outcome(message.offset(), None) if error is None else Outcome(None, error))
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        """What became of a record."""
+        with self._guard:
+            self.outcomes[index] = outcome
+            self._left -= 1
+            if not self._left:
+                self._done.set()
+
+    def wait(self, timeout: float) -> None:
+        """Until all is known, or never will be."""
+        self._done.wait(timeout)
+
+
+class Appender:
+    """Safe to use from any thread. ``record_bytes`` is what the topic takes in one record."""
+
+    def __init__(self, address: KafkaAddress, record_bytes: int) -> None:
+        self._address: Final = address
+        self._timeout: Final = address.delivery_timeout_ms / 1000 + _MARGIN_SECONDS
+        self.trouble: Final = Trouble()
+        self._settings: Final[dict[str, Any]] = {
+            **client_settings(address, self.trouble),
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 0,  # a crowd gathers by itself while a request is under way
+            "socket.nagle.disable": True,
+            "delivery.timeout.ms": address.delivery_timeout_ms,
+            "message.max.bytes": max(record_bytes, 1_000),
+            "queue.buffering.max.kbytes": 256 * 1024,
+        }
+        self._broken = False
+        self._producer: Final = Producer(self._settings)
+        self._closing: Final = threading.Event()
+        self._thread: Final = threading.Thread(target=self._poll, name="headrace-kafka-append", daemon=True)
+        self._thread.start()
+
+    def send(self, records: Sequence[Record]) -> list[Outcome]:
+        """Send in order per partition; return once something is known of every record, or never will be."""
+        delivery = _Delivery(len(records))
+        for index, record in enumerate(records):
+            error = self._produce(record, partial(delivery.report, index))
+            if error is not None:
+                # Not even queued, and what comes after must not overtake it.
+                for unsent in range(index, len(records)):
+                    delivery.settle(unsent, Outcome(None, error))
+                break
+        delivery.wait(self._timeout)
+        return list(delivery.outcomes)
+
+    def close(self) -> None:
+        """Wait for what is under way and end. Harmless when repeated."""
+        if self._closing.is_set():
+            return
+        self._producer.flush(self._timeout)
+        self._closing.set()
+        self._thread.join()
+
+    @property
+    def broken(self) -> bool:
+        """Whether the producer has met an error it does not recover from: a new appender is needed."""
+        return self._broken
+
+    def _produce(self, record: Record, report: Any) -> KafkaError | None:
+        while True:
+            try:
+                self._producer.produce(
+                    self._address.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    on_delivery=report,
+                    headers=list(record.headers),
+                )
+            except BufferError:
+                self._producer.poll(_FULL_SECONDS)  # the queue is full: help to empty it
+            except KafkaException as error:
+                found: KafkaError = error.args[0]
+                self._broken = self._broken or found.fatal()
+                return found
+            else:
+                return None
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(_POLL_SECONDS)

@@ -1,0 +1,190 @@
+"""Reads runs of records from any place: a few consumers, each left where it stopped, so that reading on is cheap."""
+
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
+
+from headrace.errors import LogMismatchError, UnavailableError
+from headrace.log.kafka_address import KafkaAddress
+from headrace.log.kafka_faults import REQUEST_SECONDS, Trouble, client_settings, is_beyond, meaning
+from headrace.log.port import Stored
+
+_GROUP: Final = "headrace-log"
+"""librdkafka wants a group; nothing joins it and nothing is committed."""
+_IDLE: Final = 4
+_SCAN: Final = 64
+"""Who reads fewer records than this looks something up; who reads more will want what comes after."""
+
+
+def consumer_settings(address: KafkaAddress, trouble: Trouble) -> dict[str, Any]:
+    """What every consumer of a log is made with."""
+    return {
+        **client_settings(address, trouble),
+        "group.id": _GROUP,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",  # a replaced or truncated log must be noticed, never skipped over
+        "check.crcs": True,
+        "isolation.level": "read_uncommitted",  # a log has no transactions; their marks would be holes
+        "allow.auto.create.topics": False,
+        "queued.min.messages": 10_000,
+        "queued.max.messages.kbytes": 16 * 1024,
+        "fetch.queue.backoff.ms": 5,
+        "fetch.error.backoff.ms": 50,
+        "socket.nagle.disable": True,
+    }
+
+
+def stored(message: Message) -> Stored:
+    """A message as a record."""
+    kind, appended_at = message.timestamp()
+    found: Any = message.headers() or ()  # the client's types say str or bytes; read back it is bytes, or None
+    value, partition, offset = message.value(), message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    return Stored(
+        partition,
+        offset,
+        appended_at,
+        kind == TIMESTAMP_LOG_APPEND_TIME,
+        message.key(),
+        tuple([(name, raw or b"") for name, raw in found]),
+        value or b"",
+    )
+
+
+class _Cursor:
+    """A consumer and the place it would read next."""
+
+    def __init__(self, address: KafkaAddress) -> None:
+        self._address: Final = address
+        self.trouble: Final = Trouble()
+        # A fetch that waits at a partition's end holds up the next one from elsewhere: let it wait briefly.
+        settings = {**consumer_settings(address, self.trouble), "fetch.wait.max.ms": 10}
+        self._consumer: Final = Consumer(settings)
+        self.at: tuple[int, int] | None = None
+
+    def fetch(self, partition: int, offset: int, count: int) -> list[Stored]:
+        """Exactly ``count`` records, which are known to be there."""
+        if self.at != (partition, offset):
+            self._consumer.assign([TopicPartition(self._address.topic, partition, offset)])
+        self.at = None
+        found: list[Stored] = []
+        deadline = time.monotonic() + REQUEST_SECONDS
+        while len(found) < count:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise UnavailableError(
+                    f"partition {partition} of {self._address} does not come from offset {offset + len(found)} on"
+                    f"{self.trouble}; check that the brokers can be reached"
+                )
+            for message in self._consumer.consume(count - len(found), timeout=left):
+                error = message.error()
+                if error is not None:
+                    raise _at(partition, offset) if is_beyond(error) else meaning(error, self._address, "reading")
+                found.append(stored(message))
+        check_run(self._address, partition, offset, found)
+        self.at = (partition, offset + count)
+        return found
+
+    def rest(self) -> None:
+        """Fetch nothing ahead any more."""
+        self._consumer.unassign()
+        self.at = None
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset that is there, and the next that will be."""
+        place = TopicPartition(self._address.topic, partition)
+        found = self._consumer.get_watermark_offsets(place, timeout=REQUEST_SECONDS, cached=False)
+        if found is None:
+            raise UnavailableError(
+                f"asking where partition {partition} of {self._address} ends takes longer than {REQUEST_SECONDS:.0f} s"
+                f"{self.trouble}; check that the brokers can be reached"
+            )
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class Reader:
+    """Safe to use from any thread."""
+
+    def __init__(self, address: KafkaAddress) -> None:
+        self._address: Final = address
+        self._guard: Final = threading.Lock()
+        self._idle: Final[list[_Cursor]] = []
+        self._closed = False
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset of a partition that is there, and the next that will be.
+
+        :raises UnavailableError: the brokers do not answer.
+        """
+        with self._cursor(None) as cursor:
+            return cursor.bounds(partition)
+
+    def fetch(self, partition: int, offset: int, count: int, end: int) -> list[Stored]:
+        """``count`` records that are known to be there; ``end`` is as far as the partition is known to go.
+
+        :raises LogMismatchError: they are not there, or not without holes.
+        :raises UnavailableError: the brokers do not answer.
+        """
+        with self._cursor((partition, offset)) as cursor:
+            found = cursor.fetch(partition, offset, count)
+            if count < _SCAN or offset + count >= end:
+                cursor.rest()
+            return found
+
+    def close(self) -> None:
+        """Close what is idle; what is in use closes itself. Harmless when repeated."""
+        with self._guard:
+            self._closed = True
+            cursors, self._idle[:] = list(self._idle), []
+        for cursor in cursors:
+            cursor.close()
+
+    @contextmanager
+    def _cursor(self, at: tuple[int, int] | None) -> Generator[_Cursor, None, None]:
+        """A cursor for this thread alone, for the moment: one that stands at ``at`` if there is one."""
+        with self._guard:
+            waiting = [one for one in self._idle if at is not None and one.at == at]
+            resting = [one for one in self._idle if one.at is None]
+            cursor = (waiting or resting or self._idle or [None])[0]
+            if cursor is not None:
+                self._idle.remove(cursor)
+        if cursor is None:
+            cursor = _Cursor(self._address)
+        kept = False
+        try:
+            yield cursor
+            with self._guard:
+                if not self._closed and len(self._idle) < _IDLE:
+                    self._idle.append(cursor)
+                    kept = True
+        except KafkaException as error:
+            raise meaning(error.args[0], self._address, "reading", cursor.trouble) from error
+        finally:
+            if not kept:  # after an error too: the next caller gets a fresh one
+                cursor.close()
+
+
+def check_run(address: KafkaAddress, partition: int, offset: int, found: list[Stored]) -> None:
+    """Pass when records follow one another from ``offset`` on.
+
+    :raises LogMismatchError: some are missing between.
+    """
+    for expected, record in enumerate(found, offset):
+        if record.offset != expected:
+            raise LogMismatchError(
+                f"partition {partition} of {address} has a hole: {record.offset} comes where {expected} should be."
+                " Compaction, deleted records or a transaction make such holes, and a log has none: restore it"
+            )
+
+
+def _at(partition: int, offset: int) -> LogMismatchError:
+    return LogMismatchError(f"partition {partition} has no record at offset {offset}: the log was cut off or replaced")

@@ -1,0 +1,60 @@
+"""The PostgreSQL adapter keeps the tables port's promises."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+
+from headrace.projections.postgres import PostgresTables
+from tests.contract.tables_conformance import KINDS, REGISTRY, Stores, TablesConformance
+
+
+class CountingCursor(psycopg.Cursor[Any]):
+    """Counts the statements that all of its kind have sent."""
+
+    sent = 0
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """See psycopg."""
+        type(self).sent += 1
+        return super().execute(*args, **kwargs)
+
+    def copy(self, *args: Any, **kwargs: Any) -> Any:
+        """See psycopg."""
+        type(self).sent += 1
+        return super().copy(*args, **kwargs)
+
+
+class PostgresStores:
+    """Tables in one schema."""
+
+    def __init__(self, database: str, schema: str, stack: ExitStack) -> None:
+        self._database = database
+        self._schema = schema
+        self._stack = stack
+
+    def fresh(self) -> PostgresTables:
+        """See :class:`Stores`."""
+        tables = self.second()
+        tables.connection.cursor_factory = CountingCursor
+        return tables
+
+    def second(self) -> PostgresTables:
+        """See :class:`Stores`."""
+        return self._stack.enter_context(PostgresTables(self._database, REGISTRY, KINDS, schema=self._schema))
+
+    def statements(self) -> int:
+        """See :class:`Stores`."""
+        return CountingCursor.sent
+
+
+class TestPostgresTables(TablesConformance):
+    """The suite, unchanged."""
+
+    @pytest.fixture
+    def stores(self, database: str, schema: str) -> Iterator[Stores]:
+        """One schema a test."""
+        with ExitStack() as stack:
+            yield PostgresStores(database, schema, stack)
