@@ -56,11 +56,13 @@ class Store:
             self.keys: Final = Keys.at(directory / KEY_FILE, create=False)
             self.tables: Final = SqliteTables(directory / TABLES_FILE, self.registry, self.kinds, writable=writer)
             opened.callback(self.tables.close)
-            self.intake: Final = Intake(self.registry, self.keys, self.log.describe().partitions)
             if writer:
                 engine = Engine(self.registry, self.kinds, self.tables, schemas=installed_schemas)
                 self._host = EmbeddedHost(self.log, engine, self.applied)
                 self._host.start()
+            folded = self.tables.resume(0)
+            in_force = frozenset(folded.kinds) if folded is not None else None
+            self.intake: Final = Intake(self.registry, self.keys, self.log.describe().partitions, in_force)
             opened.pop_all()
 
     def close(self) -> None:

@@ -29,9 +29,14 @@ _READ: Final = {"start": None, "end": None, "account": None}
 
 
 class Intake:
-    """Makes records for one log of ``partitions`` partitions."""
+    """Makes records for one log of ``partitions`` partitions.
 
-    def __init__(self, registry: Registry, keys: Keys, partitions: int) -> None:
+    ``in_force`` are the entity kinds that the log takes events of, ``None``: whatever is installed. What it does not
+    take would end in quarantine, so it is refused here, where somebody is told.
+    """
+
+    def __init__(self, registry: Registry, keys: Keys, partitions: int, in_force: frozenset[str] | None = None) -> None:
+        self._in_force: Final = in_force
         self._registry: Final = registry
         self._keys: Final = keys
         self._partitions: Final = partitions
@@ -75,6 +80,7 @@ class Intake:
         schema = self._registry.schema(new.type)
         if schema.role != "event":
             raise BadInputError(f"{new.type} is no event type; events: {', '.join(self._event_types())}")
+        self._check_kind(new.kind)
         pseudonym = self.pseudonyms(tenant, account)
         body = pseudonymised(schema.shape, new.body, pseudonym, lambda _, text: _hidden(text, pseudonym))
         self._put_content(schema.shape, body, new)
@@ -118,6 +124,7 @@ class Intake:
         schema = self._registry.schema(proposal_type)
         if schema.role != "proposal":
             raise BadInputError(f"{proposal_type} cannot be proposed; proposals: {', '.join(self._proposal_types())}")
+        self._check_kind(ref.kind)
         pseudonym = self.pseudonyms(ref.tenant, ref.account)
         packed: list[dict[str, Any]] = []
         for read in reads:
@@ -170,6 +177,14 @@ class Intake:
             )
         if new.content is not None:
             body["content"] = self._registry.encode(self._registry.by_name[name].type, new.content)
+
+    def _check_kind(self, kind: str) -> None:
+        if self._in_force is not None and kind not in self._in_force:
+            known = ", ".join(sorted(self._in_force))
+            raise BadInputError(
+                f"the entity kind {kind[:100]!r} is not in force on this log, which takes {known}; if its package is"
+                " installed, `headrace policy activate` puts it in force"
+            )
 
     def _event_types(self) -> list[str]:
         return [version.type for version in self._registry.newest.values() if version.role == "event"]

@@ -1,4 +1,7 @@
-"""Making a log: one resumable command. Record 0 of every partition is ``log.opened``; partition 0's decides."""
+"""What an operator puts on every partition of a log: its opening, and later policies.
+
+Making a log is one resumable command. Record 0 of every partition is ``log.opened``; partition 0's decides.
+"""
 
 import secrets
 from collections.abc import Iterable
@@ -10,7 +13,7 @@ from headrace.log.port import Log, Record
 from headrace.processors.core.model import FOLD_VERSION
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
 from headrace.schemas.envelope import Envelope, to_headers
-from headrace.schemas.refs import ActorRef
+from headrace.schemas.refs import ActorRef, Position
 from headrace.schemas.registry import Registry
 
 DEFAULT_PARTITIONS: Final = 64
@@ -45,3 +48,20 @@ def open_log(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy 
     if missing:
         log.append([opening(one, log_id) for one in missing])
     return log_id
+
+
+def activate(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy) -> list[Position]:
+    """Put a policy, and the entity kinds that are named, in force on every partition; where, by partition.
+
+    Each partition changes at its own record: what is judged before it is judged by what was in force before.
+
+    :raises AppendUnknownError: some partitions may have it; activating it again is harmless.
+    """
+    body = {"policy": policy.to_body(), "kinds": sorted(kinds), "fold_version": FOLD_VERSION}
+    value, once = registry.encode("policy.activated", body), secrets.token_hex(12)
+
+    def record(partition: int) -> Record:
+        envelope = Envelope(f"policy-{once}-{partition}", SOURCE, "policy.activated", OPERATOR)
+        return Record(partition, None, to_headers(envelope), value)
+
+    return log.append([record(partition) for partition in range(log.describe().partitions)])

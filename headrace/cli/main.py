@@ -24,6 +24,7 @@ from headrace.cli import (
     key,
     log,
     output,
+    policy,
     proposal,
     propose,
     replay,
@@ -67,7 +68,7 @@ def root(
     """The store where an AI agent's output never lands on a world that has moved on."""
 
 
-for module in (demo, dev, send, propose, watch, log, entity, proposal, audit, replay, source, key):
+for module in (demo, dev, send, propose, watch, log, entity, proposal, audit, replay, source, policy, key):
     module.register(app)
 
 

@@ -34,6 +34,19 @@ _REFUSED: Final = frozenset(
     }
 )
 _BEYOND: Final = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION})
+_PASSING: Final = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.REQUEST_TIMED_OUT,
+    }
+)
 _NOT_APPENDED: Final = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
@@ -77,6 +90,12 @@ def client_settings(address: KafkaAddress, trouble: Trouble) -> dict[str, Any]:
 def is_beyond(error: KafkaError) -> bool:
     """Whether the offset asked for is not in the partition."""
     return error.code() in _BEYOND
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether this came of a leader's change, which is over in a moment."""
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].code() in _PASSING
 
 
 def nothing_landed(error: KafkaError) -> bool:

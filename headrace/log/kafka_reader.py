@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
@@ -99,6 +100,7 @@ class _Cursor:
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset that is there, and the next that will be."""
         place = TopicPartition(self._address.topic, partition)
+        found: tuple[int, int] | None  # the client's types forget that a timeout is None
         found = self._consumer.get_watermark_offsets(place, timeout=REQUEST_SECONDS, cached=False)
         if found is None:
             raise UnavailableError(
@@ -152,9 +154,9 @@ class Reader:
     def _cursor(self, at: tuple[int, int] | None) -> Generator[_Cursor, None, None]:
         """A cursor for this thread alone, for the moment: one that stands at ``at`` if there is one."""
         with self._guard:
-            waiting = [one for one in self._idle if at is not None and one.at == at]
-            resting = [one for one in self._idle if one.at is None]
-            cursor = (waiting or resting or self._idle or [None])[0]
+            here = (one for one in self._idle if at is not None and one.at == at)
+            resting = (one for one in self._idle if one.at is None)
+            cursor = next(chain(here, resting, self._idle), None)
             if cursor is not None:
                 self._idle.remove(cursor)
         if cursor is None:

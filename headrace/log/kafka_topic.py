@@ -4,11 +4,10 @@ A topic that differs is refused, with the command that mends it. Source of the s
 "Topic configs".
 """
 
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import stamina
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
@@ -18,7 +17,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from headrace.errors import BadInputError, HaltError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_faults import REQUEST_SECONDS, Trouble, answer, client_settings, meaning
+from headrace.log.kafka_faults import REQUEST_SECONDS, Trouble, answer, client_settings, is_passing, meaning
 
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """What a new log's topic takes in one record: more than any door lets in."""
@@ -38,7 +37,6 @@ _IN_SYNC: Final = "min.insync.replicas"
 _LATEST: Final[OffsetSpec] = LatestSpec()  # type: ignore[no-untyped-call]
 _EARLIEST: Final[OffsetSpec] = EarliestSpec()  # type: ignore[no-untyped-call]
 _APPEAR_SECONDS: Final = 30.0
-_LOOK_SECONDS: Final = 0.05
 
 
 class TopicState(NamedTuple):
@@ -126,28 +124,31 @@ class Topic:
             )
         return int(found[_SIZE])
 
-    def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+    def ends(self, partitions: Iterable[int], *, whole: bool = False) -> dict[int, int]:
         """Where partitions end now: each one's next offset, as far as it is replicated.
 
-        :raises LogMismatchError: records are gone from a partition's beginning, or the partition itself.
+        :param whole: see as well that they still begin where they began.
+        :raises LogMismatchError: records are gone from a partition's beginning.
         """
         numbers = list(partitions)
-        last = self._offsets(numbers, _LATEST)
-        first = self._offsets(numbers, _EARLIEST)
-        for partition, offset in first.items():
-            check_beginning(self._address, partition, offset)
-        return last
+        if whole:
+            for partition, offset in self._offsets(numbers, _EARLIEST).items():
+                check_beginning(self._address, partition, offset)
+        return self._offsets(numbers, _LATEST)
 
     def _offsets(self, partitions: Sequence[int], spec: OffsetSpec) -> dict[int, int]:
-        asked = self._admin.list_offsets(
-            {TopicPartition(self._address.topic, partition): spec for partition in partitions},
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=REQUEST_SECONDS,
-        )
-        return {
-            place.partition: answer(future, self._address, "asking where it ends:", self._trouble).offset
-            for place, future in asked.items()
-        }
+        """What the partitions' leaders answer; while leaders change, asked again."""
+        places = {TopicPartition(self._address.topic, partition): spec for partition in partitions}
+        found: dict[int, int] = {}
+        for attempt in stamina.retry_context(on=is_passing, attempts=None, timeout=REQUEST_SECONDS, wait_initial=0.02):
+            with attempt:
+                asked = self._admin.list_offsets(
+                    places, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=REQUEST_SECONDS
+                )
+                for place, future in asked.items():
+                    answered = answer(future, self._address, "asking for the ends of", self._trouble)
+                    found[place.partition] = answered.offset
+        return found
 
     def limit(self, record_bytes: int, *, try_only: bool = False) -> None:
         """Let the topic take records of ``record_bytes`` at the most; with ``try_only`` only see whether that is
@@ -170,16 +171,19 @@ class Topic:
         return {name: entry.value or "" for name, entry in found.items()}
 
     def _appeared(self) -> TopicState:
-        """The topic just made, once the broker that answers knows it."""
-        deadline = time.monotonic() + _APPEAR_SECONDS
-        pause = threading.Event()
-        while True:
-            try:
-                return self.state()
-            except (NotFoundError, UnavailableError):
-                if time.monotonic() > deadline:
-                    raise
-            pause.wait(_LOOK_SECONDS)
+        """The topic just made, once the brokers that lead it know it."""
+        for attempt in stamina.retry_context(
+            on=(NotFoundError, UnavailableError),
+            attempts=None,
+            timeout=_APPEAR_SECONDS,
+            wait_initial=0.02,
+            wait_max=0.5,
+        ):
+            with attempt:
+                state = self.state()
+                self.ends(range(state.partitions))
+                return state
+        raise UnavailableError(f"{self._address} was made and does not appear; try again")
 
 
 def check_beginning(address: KafkaAddress, partition: int, first: int) -> None:

@@ -129,7 +129,7 @@ def scope(scribe: Scribe, choice: int, *, at: int) -> dict[str, Any]:
         case 2:
             return scribe.scope("calendar", calendar, None if choice % 8 == 2 else start, end, at=at)
         case _:
-            return scribe.scope("calendar", calendar, start, end, at=at)
+            return scribe.scope("calendar", calendar, start, None if choice % 16 == 3 else end, at=at)
 
 
 def echo(intent: Thing, state: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]] | None:

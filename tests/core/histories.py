@@ -295,7 +295,7 @@ class Author:
         ref = happenings.entity(account, b[1])
         envelope = Envelope(f"x{self.scribe.number()}", "test", "mail.received", USER, ref.kind, ref.id)
         received = REGISTRY.encode("mail.received", {"message": "m1", "sender": "x"})
-        match b[0] % 8:
+        match b[0] % 10:
             case 0:
                 self.scribe.record(account, envelope, received[: 10 + b[2] % (len(received) - 10)])
             case 1:
@@ -311,6 +311,11 @@ class Author:
                 self.scribe.stored(b"no/such/key", to_headers(envelope), received)
             case 6:
                 self.scribe.stored(account_key(*account), to_headers(envelope)[2:], received)
+            case 7:
+                self.scribe.record(account, envelope._replace(type="mail.reply"), {})
+            case 8:
+                claim = envelope._replace(type="claim.taken", kind="", entity="")
+                self.scribe.record(account, claim, {"claim": "c0", "until": 2 * START})
             case _:
                 self.scribe.record(account, envelope._replace(kind="no.such"), received)
 

@@ -32,6 +32,26 @@ def test_a_claim_ends_in_the_logs_time() -> None:
     assert story.verdict(story.label("b")) == "accepted"
 
 
+def test_a_claim_may_be_taken_the_moment_the_last_one_ends() -> None:
+    story = Story()
+    story.mail()
+    until = story.now + MINUTE
+    story.say(HOME, "claim.taken", {"claim": "c1", "until": until}, about=story.thread, actor=RIVAL)
+    story.now = until
+    taken = story.say(HOME, "claim.taken", {"claim": "c2", "until": until + 1}, about=story.thread, actor=AGENT)
+    assert story.became(taken) == "noted"
+    assert story.verdict(story.label()) == "accepted"
+
+
+def test_nothing_is_released_where_nothing_is_held() -> None:
+    story = Story()
+    story.mail()
+    for claim in ("c1", "c2"):
+        released = story.say(HOME, "claim.released", {"claim": claim}, about=story.thread, actor=AGENT)
+        assert story.became(released) == "ignored"
+        story.say(HOME, "claim.taken", {"claim": "c0", "until": story.now + 1}, about=story.thread, actor=AGENT)
+
+
 def test_the_holder_of_a_claim_is_not_kept_out_by_it() -> None:
     story = Story()
     story.mail()

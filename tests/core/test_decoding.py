@@ -122,10 +122,18 @@ def test_the_logs_own_records_of_two_partitions_are_not_one() -> None:
     assert own.identity != other.identity
 
 
-def test_a_log_without_partitions_is_no_log() -> None:
-    body = {"log_id": "0" * 32, "partitions": 0, "kinds": [], "fold_version": 1}
+@pytest.mark.parametrize(
+    ("log_id", "partitions", "reason"),
+    [
+        ("0" * 32, 0, "a log has at least one partition"),
+        ("0" * 31, 1, "log_id must be 32 hexadecimal digits"),
+        ("x" * 32, 1, "log_id must be 32 hexadecimal digits"),
+        ("0" * 32, 1, None),
+    ],
+)
+def test_what_opens_a_log(log_id: str, partitions: int, reason: str | None) -> None:
+    body = {"log_id": log_id, "partitions": partitions, "kinds": [], "fold_version": 1}
     value = REGISTRY.encode("log.opened", {**body, "policy": {"name": "x", "rules": []}})
     headers = to_headers(Envelope("open", "headrace/operator", "log.opened", USER))
     opened = decoded(Stored(PARTITION, 0, START, True, None, headers, value))
-    assert isinstance(opened, Poison)
-    assert opened.reason == "a log has at least one partition"
+    assert (opened.reason if isinstance(opened, Poison) else None) == reason

@@ -9,7 +9,7 @@ from headrace.log.port import Stored
 from tests.core import properties
 from tests.core.histories import histories
 
-SHARE = 2
+SHARE = 1
 """Of the profile's examples: each of these folds a whole history several times."""
 
 

@@ -13,6 +13,7 @@ from tests.core.scribe import (
     MINUTE,
     NEIGHBOUR,
     PARTITION,
+    REGISTRY,
     RIVAL,
     SECOND,
     STRANGER,
@@ -43,6 +44,17 @@ def test_what_had_read_the_head_is_accepted_and_becomes_the_head() -> None:
     assert story.head(story.thread) == reply
     assert story.intents(story.thread) == ["p1"]
     assert story.state(story.thread)["drafted"] == [], "an intent is laid over the facts, never part of them"
+
+
+def test_an_entity_shows_the_content_of_the_newest_event_that_had_any() -> None:
+    """Content is never decided on, but people want to see it."""
+    story = Story()
+    said = REGISTRY.encode("mail.message_content", {"subject": "Lunch?"})
+    story.fact(story.thread, "mail.received", message="m1", sender="bob", content=said)
+    story.fact(story.thread, "mail.read")
+    row = story.row(story.thread)
+    assert row is not None
+    assert (row["subject"], row["content"], row["content_key"]) == ("Lunch?", said, None)
 
 
 def test_refused_proposals_never_invalidate_each_other() -> None:

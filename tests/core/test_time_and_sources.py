@@ -167,7 +167,19 @@ def envelope(story: Story, type_: str = "mail.received") -> Envelope:
 
 
 @pytest.mark.parametrize(
-    "poison", ["cut off", "trailing", "other type", "misrouted", "no entity", "no key", "nonsense"]
+    "poison",
+    [
+        "cut off",
+        "trailing",
+        "other type",
+        "misrouted",
+        "no entity",
+        "a claim on no entity",
+        "a proposal's data alone",
+        "content alone",
+        "no key",
+        "nonsense",
+    ],
 )
 def test_poison_is_set_aside_and_the_partition_goes_on(poison: str) -> None:
     story = Story()
@@ -183,6 +195,13 @@ def test_poison_is_set_aside_and_the_partition_goes_on(poison: str) -> None:
             at = story.record(ELSEWHERE, envelope(story), value)
         case "no entity":
             at = story.record(HOME, envelope(story)._replace(kind="", entity=""), value)
+        case "a claim on no entity":
+            claim = envelope(story, "claim.taken")._replace(kind="", entity="")
+            at = story.record(HOME, claim, {"claim": "c", "until": 1})
+        case "a proposal's data alone":
+            at = story.record(HOME, envelope(story, "mail.reply"), {})
+        case "content alone":
+            at = story.record(HOME, envelope(story, "mail.message_content"), {})
         case "no key":
             at = story.record(None, envelope(story), value)
         case _:
@@ -308,8 +327,10 @@ def test_an_exception_in_a_kind_halts() -> None:
 
 def test_a_log_without_its_opening_halts() -> None:
     story = Story()
-    with pytest.raises(LogMismatchError, match=r"record 0 is no log\.opened"):
-        fold([silent(story.records[0])])
+    mail = story.mail()
+    for first in (silent(story.records[0]), story.records[mail]._replace(offset=0)):
+        with pytest.raises(LogMismatchError, match=r"record 0 is no log\.opened"):
+            fold([first])
 
 
 def test_a_hole_in_the_log_halts() -> None:

@@ -31,7 +31,7 @@ MEANT: Final = frozenset(
 
 class Real:
     """What exists, to be put in the place of what was made up, wherever that is of the right form: the account ``a``
-    with thread ``t1``, proposals ``p1``, ``p2`` and ``waiting``, claim ``held``."""
+    with thread ``t1``, proposals ``p1``, ``p2``, ``waiting`` and ``doubtful``, claim ``held``."""
 
     def __init__(self, token: str, basis: str) -> None:
         self._token: Final = token
@@ -44,7 +44,9 @@ class Real:
             "kind": ("mail.thread",),
             "id": ("INBOX",) if "scopes" in label else ("t1", "t1", "none"),
             "container": ("mail.label",),
-            "proposal": ("waiting",) if label.endswith("/approve") else ("p1", "p2", "none"),
+            "proposal": {"approve": ("waiting",), "dismiss": ("doubtful",)}.get(
+                label.rpartition("/")[2], ("p1", "p2", "none")
+            ),
             "claim": ("held", "none"),
         }
         return {
@@ -87,7 +89,7 @@ def explore(url: str, key: str, real: Real, examples: int, seed: int | None) -> 
     schema = whole.exclude(path_regex="/watch$|/webhooks/")
     turn = 0
 
-    def map_case(context: Any, case: Any) -> Any:  # noqa: ARG001
+    def map_case(context: Any, case: Any) -> Any:
         nonlocal turn
         turn += 1
         case.path_parameters = real.path(case.path_parameters or {}, case.operation.label, turn)
@@ -95,7 +97,7 @@ def explore(url: str, key: str, real: Real, examples: int, seed: int | None) -> 
         case.body = real.body(case.body, turn)
         return case
 
-    def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:  # noqa: ARG001 - by their names
+    def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
         return not _is_meant(failure, response)
 
     schema.hook(map_case)

@@ -37,7 +37,8 @@ def test_every_answer_is_one_that_the_document_promises(desk: Desk) -> None:
     answer = {"responses": [{"who": "bob@example.org", "response": "declined"}], "etag": "2"}
     desk.tell("a", "calendar.responded", "c1", answer)
     move = {"entity": {"kind": "calendar.event", "id": "c1"}, "type": "calendar.move", "data": {"start": 0, "end": 1}}
-    assert desk.propose("a", "waiting", seen, **move).json()["verdict"] == "needs_review"
+    for name in ("waiting", "doubtful"):
+        assert desk.propose("a", name, seen, **move).json()["verdict"] == "needs_review"
     claim = {"entity": {"kind": "mail.thread", "id": "t9"}, "until": 2**52}
     assert desk.http.post("/v1/accounts/a/claims", json=claim, headers={"Idempotency-Key": "held"}).status_code == 201
     position = desk.http.get("/v1/accounts/a/entities").json()["position"]

@@ -1,0 +1,99 @@
+"""Closing a Kafka log, so that nothing comes after.
+
+Kafka cannot refuse a write because of what another one says, so the topic is shut behind the last records, and whoever
+slipped in before it was shut is let in properly.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from headrace.errors import AppendUnknownError
+from headrace.log.admission import CLOSED, SUCCESSOR_HEADER
+from headrace.log.kafka_appender import Outcome
+from headrace.log.kafka_faults import is_too_large
+from headrace.log.kafka_topic import CLOSED_MESSAGE_BYTES, Topic
+from headrace.log.port import Record, Stored
+from headrace.schemas.refs import Position
+
+_ROUNDS: Final = 20
+_SHUT_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.02
+
+Send = Callable[[Sequence[Record]], list[Outcome]]
+
+
+def successor_in(record: Stored) -> str | None:
+    """Where the log goes on, if this record closes its partition."""
+    if CLOSED not in record.headers:
+        return None
+    return next((value.decode(errors="replace") for name, value in record.headers if name == SUCCESSOR_HEADER), None)
+
+
+def close_whole(
+    records: Sequence[Record], send: Send, topic: Topic, last: Callable[[int], Stored]
+) -> tuple[list[Position], str]:
+    """Append ``records``, which close every partition, as the last the topic ever takes; partition 0's closing is the
+    last of all. Returns the records' positions and the successor.
+
+    :param send: appends and says what became of each record.
+    :param last: reads a partition's last record.
+    :raises AppendUnknownError: it was not finished; closing again goes on with it.
+    :raises UnavailableError: the topic's settings may not be changed; nothing was appended.
+    """
+    taken = topic.taken_bytes()
+    topic.limit(CLOSED_MESSAGE_BYTES, try_only=True)
+    final = [n for n, record in enumerate(records) if record.partition == 0 and CLOSED in record.headers]
+    places: dict[int, Position] = {}
+    for some in ([n for n in range(len(records)) if n not in final], final):
+        for n, outcome in zip(some, send([records[n] for n in some]), strict=True):
+            if outcome.offset is None:
+                raise _unfinished(str(outcome.error))
+            places[n] = Position(records[n].partition, outcome.offset)
+    closings = {record.partition: record for record in records if CLOSED in record.headers}
+    for _ in range(_ROUNDS):
+        topic.limit(CLOSED_MESSAGE_BYTES)
+        _until_shut(topic, send, list(closings.values()))
+        tails = {partition: last(partition) for partition in closings}
+        overtaken = sorted((partition for partition, tail in tails.items() if CLOSED not in tail.headers), reverse=True)
+        if not overtaken:
+            for n, record in enumerate(records):
+                if CLOSED in record.headers:
+                    places[n] = Position(record.partition, tails[record.partition].offset)
+            successor = successor_in(tails[0])
+            assert successor is not None
+            return [places[n] for n in range(len(records))], successor
+        topic.limit(taken)
+        _until_landed(send, [closings[partition] for partition in overtaken])
+    raise _unfinished("other writers kept appending: stop them")
+
+
+def _until_shut(topic: Topic, send: Send, closings: Sequence[Record]) -> None:
+    """Return once every partition's leader refuses records. Tried with the closings themselves: one that is let in is a
+    closing like the one before it."""
+    deadline = time.monotonic() + _SHUT_SECONDS
+    pause = threading.Event()
+    while topic.taken_bytes() != CLOSED_MESSAGE_BYTES:
+        if time.monotonic() > deadline:
+            raise _unfinished("the brokers do not learn that the topic is shut")
+        pause.wait(_LOOK_SECONDS)
+    left = list(closings)
+    while left:
+        tried = zip(left, send(left), strict=True)
+        left = [closing for closing, outcome in tried if outcome.error is None or not is_too_large(outcome.error)]
+        if left and time.monotonic() > deadline:
+            raise _unfinished("some brokers do not learn that the topic is shut")
+
+
+def _until_landed(send: Send, closings: Sequence[Record]) -> None:
+    """Append, once the brokers have learnt that the topic is open again."""
+    deadline = time.monotonic() + _SHUT_SECONDS
+    for closing in closings:
+        while send([closing])[0].offset is None:
+            if time.monotonic() > deadline:
+                raise _unfinished("the brokers do not learn that the topic is open again")
+
+
+def _unfinished(why: str) -> AppendUnknownError:
+    return AppendUnknownError(f"the log is not closed whole: {why}; then close it again, with the same successor")
