@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Final
 
-from headrace.errors import LogMismatchError
+from headrace.errors import BadInputError, LogMismatchError
 from headrace.log.admission import LOG_ID_HEADER
 from headrace.log.port import Log, Record
 from headrace.processors.core.model import FOLD_VERSION
@@ -28,26 +28,30 @@ def open_log(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy 
 
     :raises LogMismatchError: somebody else's openings are mixed in.
     """
-    described = log.describe()
-    log_id = described.log_id
     in_force = {"policy": policy.to_body(), "kinds": sorted(kinds), "fold_version": FOLD_VERSION}
 
-    def opening(partition: int, named: bytes) -> Record:
-        body = {"log_id": named.hex(), "partitions": described.partitions, **in_force}
+    def opening(partition: int, named: bytes, partitions: int) -> Record:
+        body = {"log_id": named.hex(), "partitions": partitions, **in_force}
         envelope = Envelope(f"open-{named.hex()}-{partition}", SOURCE, "log.opened", OPERATOR)
         headers = (*to_headers(envelope), (LOG_ID_HEADER, named.hex().encode()))
         return Record(partition, None, headers, registry.encode("log.opened", body))
 
-    if log_id is None:
-        log.append([opening(0, secrets.token_bytes(16))])
+    while True:
         described = log.describe()
         log_id = described.log_id
-        if log_id is None:
+        missing = [partition for partition, end in enumerate(described.ends) if end == 0]
+        if log_id is None and 0 not in missing:
             raise LogMismatchError("partition 0 begins with something else than log.opened: this is no log of headrace")
-    missing = [partition for partition, end in enumerate(described.ends) if end == 0]
-    if missing:
-        log.append([opening(one, log_id) for one in missing])
-    return log_id
+        if log_id is None:
+            log_id, missing = secrets.token_bytes(16), [0]
+        elif not missing:
+            return log_id
+        try:
+            log.append([opening(one, log_id, described.partitions) for one in missing])
+        except BadInputError:
+            if log.describe() == described:
+                raise
+            # Another process opened something meanwhile. What it wrote counts: go on from there.
 
 
 def activate(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy) -> list[Position]:

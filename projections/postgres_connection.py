@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow, dict_row
 
 from headrace.errors import HaltError, HeadraceError, UnavailableError
+from headrace.projections.postgres_arrays import register
 from headrace.projections.postgres_text import canonical_json, escaped, translated_sql, unescaped, unescaped_json
 
 Session = psycopg.Connection[TupleRow]
@@ -85,6 +86,7 @@ class Address:
     def prepare(self, connection: Session) -> None:
         """Make a new connection one of ours."""
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
+        register(connection)
         connection.adapters.register_loader("json", _JsonText)
         connection.adapters.register_loader("jsonb", _JsonbText)
 

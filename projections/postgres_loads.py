@@ -12,7 +12,7 @@ from headrace.processors.core.model import ClaimRow, EntityRow, Known
 from headrace.projections import rows
 from headrace.projections.kind_tables import parse_intents
 from headrace.projections.port import Wants
-from headrace.projections.postgres_arrays import bytes_array, integer_array, text_array
+from headrace.projections.postgres_arrays import Array, bytes_array, integer_array, text_array
 from headrace.projections.postgres_connection import Session
 from headrace.projections.postgres_text import unescaped, unescaped_json
 from headrace.schemas.refs import EntityRef, Touch
@@ -20,40 +20,40 @@ from headrace.schemas.refs import EntityRef, Touch
 _EVENT: Final = ", ".join(f'e."{name}"' for name in rows.EVENT_COLUMNS)
 
 _PROPOSALS: Final = (
-    "SELECT t.* FROM unnest(%s::text[], %s::text[], %s::text[]) AS w (tenant, account, id)"
+    "SELECT t.* FROM unnest(%b, %b, %b) AS w (tenant, account, id)"
     " JOIN proposals t ON t.tenant = w.tenant AND t.account = w.account AND t.id = w.id"
 )
 # Which of the wanted it is comes back as a number, not as three texts; json as text, for a loader written in C.
 _ENTITIES: Final = (
     "SELECT w.n, t.first_offset, t.head_offset, t.head_check, t.head_time, t.state::text, t.intents::text, t.content,"
-    " t.content_key FROM unnest(%s::text[], %s::text[], %s::text[]) WITH ORDINALITY AS w (tenant, account, id, n)"
+    " t.content_key FROM unnest(%b, %b, %b) WITH ORDINALITY AS w (tenant, account, id, n)"
     " JOIN {table} t ON t.tenant = w.tenant AND t.account = w.account AND t.id = w.id"
 )
 _IDENTITIES: Final = (
-    'SELECT e.identity, e."offset", e.body_hash FROM unnest(%s::bytea[]) AS w (identity)'
+    'SELECT e.identity, e."offset", e.body_hash FROM unnest(%b) AS w (identity)'
     " JOIN events e ON e.identity = w.identity AND e.identity IS NOT NULL"
 )
 _SOURCES: Final = (
-    "SELECT t.* FROM unnest(%s::text[], %s::text[]) AS w (tenant, account)"
+    "SELECT t.* FROM unnest(%b, %b) AS w (tenant, account)"
     " JOIN sources t ON t.tenant = w.tenant AND t.account = w.account"
 )
 _CLAIMS: Final = (
-    "SELECT t.* FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[]) AS w (tenant, account, kind, entity)"
+    "SELECT t.* FROM unnest(%b, %b, %b, %b) AS w (tenant, account, kind, entity)"
     " JOIN claims t ON t.tenant = w.tenant AND t.account = w.account AND t.kind = w.kind AND t.entity = w.entity"
 )
 _KNOWN: Final = (
     'SELECT e."offset", e.chain, e.effect IS NOT NULL, e.tenant, e.account, e.kind, e.entity, e.log_time'
-    ' FROM unnest(%s::bigint[]) AS w (place) JOIN events e ON e."partition" = %s AND e."offset" = w.place'
+    ' FROM unnest(%b) AS w (place) JOIN events e ON e."partition" = %s AND e."offset" = w.place'
 )
 _SINCE: Final = (
-    f"SELECT {_EVENT} FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])"  # noqa: S608 - ours
+    f"SELECT {_EVENT} FROM unnest(%b, %b, %b, %b, %b)"  # noqa: S608 - ours
     " AS w (tenant, account, kind, entity, after) JOIN events e ON e.tenant = w.tenant AND e.account = w.account"
     ' AND e.kind = w.kind AND e.entity = w.entity AND e."offset" > w.after AND e.effect IS NOT NULL'
     ' ORDER BY e."offset"'
 )
 _TOUCHING: Final = (
     f"SELECT {_EVENT}, t.container, t.container_id, t.starts_at, t.ends_at"  # noqa: S608 - our names
-    " FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])"
+    " FROM unnest(%b, %b, %b, %b, %b)"
     " AS w (tenant, account, container, container_id, after)"
     " JOIN touches t ON t.tenant = w.tenant AND t.account = w.account AND t.container = w.container"
     ' AND t.container_id = w.container_id AND t."offset" > w.after'
@@ -138,7 +138,7 @@ def _named(connection: Session, statement: str, parameters: Sequence[Any]) -> It
             yield row
 
 
-def _texts(keys: Iterable[Sequence[str]]) -> list[str]:
+def _texts(keys: Iterable[Sequence[str]]) -> list[Array]:
     return [text_array(column) for column in zip(*keys, strict=True)]
 
 

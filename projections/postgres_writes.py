@@ -14,7 +14,7 @@ from headrace.processors.core.model import EntityRow, Poison
 from headrace.processors.core.verdicts import canonical
 from headrace.projections import rows
 from headrace.projections.kind_tables import column_names, intents_text, typed_values
-from headrace.projections.postgres_arrays import arrays, text_array
+from headrace.projections.postgres_arrays import Array, arrays, text_array
 from headrace.projections.postgres_connection import Session
 from headrace.projections.postgres_migrations import Columns
 from headrace.projections.postgres_text import escaped
@@ -23,7 +23,7 @@ from headrace.schemas.registry import Registry
 _ENTITY_KEY: Final = ("tenant", "account", "id")
 _CLAIM_KEY: Final = ("tenant", "account", "kind", "entity")
 _RELEASED: Final = (
-    "DELETE FROM claims c USING unnest(%s::text[], %s::text[], %s::text[], %s::text[])"
+    "DELETE FROM claims c USING unnest(%b, %b, %b, %b)"
     " AS w (tenant, account, kind, entity) WHERE c.tenant = w.tenant AND c.account = w.account AND c.kind = w.kind"
     " AND c.entity = w.entity"
 )
@@ -57,18 +57,21 @@ class Writer:
     def write(self, connection: Session, memory: Memory, batch: Sequence[Stored]) -> None:
         """Everything but the partition's own row."""
         partition, notes = memory.partition.partition, memory.notes
-        changed: list[tuple[_Upsert, list[str]]] = []
+        changed: list[tuple[_Upsert, list[Array]]] = []
 
         def prepare_entities() -> None:
             changed.extend(self._changed_entities(memory))
 
-        # The server takes in the events while the entities are made ready here: it has a processor of its own.
         events = (rows.event_values(partition, mark, notes.get(mark.entry.offset)) for mark in memory.marks)
-        _copy(connection, "events", rows.EVENT_COLUMNS, events, ("proposal", "note"), meanwhile=prepare_entities)
+        _copy(connection, "events", rows.EVENT_COLUMNS, events, ("proposal", "note"))
+        # The server takes in what was sent while the entities are made ready here: it has a processor of its own.
+        if memory.touches:
+            touches = rows.touch_values(memory)
+            _copy(connection, "touches", rows.TOUCH_COLUMNS, touches, ("container_id",), meanwhile=prepare_entities)
+        else:
+            prepare_entities()
         for upsert, columns in changed:
             connection.execute(upsert.statement, columns)
-        if memory.touches:
-            _copy(connection, "touches", rows.TOUCH_COLUMNS, rows.touch_values(memory), ("container_id",))
         self._proposals.run(
             connection, (rows.proposal_values(partition, row) for row in memory.changed_proposals.values())
         )
@@ -84,7 +87,7 @@ class Writer:
         if poison:
             _copy(connection, "quarantine", rows.QUARANTINE_COLUMNS, poison, ("reason",))
 
-    def _changed_entities(self, memory: Memory) -> Iterable[tuple[_Upsert, list[str]]]:
+    def _changed_entities(self, memory: Memory) -> Iterable[tuple[_Upsert, list[Array]]]:
         by_kind: dict[str, list[Sequence[Any]]] = {}
         partition = memory.partition.partition
         for ref, row in memory.changed_entities.items():
@@ -121,7 +124,7 @@ class Writer:
 
 def _upsert(table: str, names: Sequence[str], key: Sequence[str], columns: Columns) -> _Upsert:
     types = tuple(columns[table][name] for name in names)
-    given = ", ".join(f"%s::{type_}[]" for type_ in types)
+    given = ", ".join("%b" for _ in types)
     replaced = ", ".join(f'"{name}" = EXCLUDED."{name}"' for name in names if name not in key)
     statement = (
         f"INSERT INTO {table} ({_quoted(names)}) SELECT * FROM unnest({given})"  # noqa: S608 - our names and types

@@ -61,6 +61,7 @@ class KafkaLog:
         self._appender: Appender | None = None
         self._follower: Follower | None = None
         self._record_bytes = 0
+        self._known: Final = [0] * self._state.partitions
         self._opened: Final[set[int]] = set()
         self._log_id: bytes | None = None
         self._successor: str | None = None
@@ -159,14 +160,15 @@ class KafkaLog:
             raise BadInputError(f"cannot read {limit} records from offset {offset}: give offset >= 0 and limit >= 1")
         self._check_usable()
         limit = min(limit, MOST_RECORDS)
-        follower, end = self._follower, 0
+        follower, end = self._follower, self._known[partition]
         if follower is not None:
             recent = follower.recent(partition, offset, limit, _ON_ITS_WAY_SECONDS)
             if recent:
                 return recent
-            end = follower.end(partition)
+            end = max(end, follower.end(partition))
         if offset >= end:
             first, end = self._reader.bounds(partition)
+            self._known[partition] = max(self._known[partition], end)
             check_beginning(self._address, partition, first)
             if offset > end:
                 raise LogMismatchError(
@@ -219,7 +221,11 @@ class KafkaLog:
         self._look_at_beginning()
         self._look_at_tail(found[0])
         self._record_bytes = self._topic.verify(closed=self._successor is not None)
-        if self._writer and self._successor is not None and self._record_bytes != CLOSED_MESSAGE_BYTES:
+        if not self._writer:
+            return
+        if self._successor is None:
+            self._appending()  # a producer takes half a second to get its id: let it begin
+        elif self._record_bytes != CLOSED_MESSAGE_BYTES:
             self._topic.limit(CLOSED_MESSAGE_BYTES)
 
     def _learn(self, ends: Mapping[int, int]) -> None:
@@ -302,6 +308,8 @@ class KafkaLog:
             for record, outcome in zip(records, outcomes, strict=True)
             if outcome.offset is not None
         ]
+        for partition, offset in positions:
+            self._known[partition] = max(self._known[partition], offset + 1)
         if self._follower is not None:
             self._follower.acknowledged(positions)
         if len(positions) < len(records):
@@ -332,6 +340,9 @@ class KafkaLog:
         raise meaning(errors[0], self._address, "appending to", self._trouble())
 
     def _send_each(self, records: Sequence[Record]) -> list[Outcome]:
+        return self._appending().send(records)
+
+    def _appending(self) -> Appender:
         with self._making:
             self._check_usable()
             if self._appender is not None and self._appender.broken:
@@ -339,8 +350,7 @@ class KafkaLog:
                 self._appender = None
             if self._appender is None:
                 self._appender = Appender(self._address, self._record_bytes)
-            appender = self._appender
-        return appender.send(records)
+            return self._appender
 
     def _read_last(self, partition: int) -> Stored:
         return self.read(partition, self._topic.ends([partition])[partition] - 1, 1)[0]

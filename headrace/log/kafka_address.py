@@ -4,6 +4,7 @@
 ``replication.factor``     copies of every record (default 3): the topic is created so, and refused with fewer
 ``min.insync.replicas``    how many must have a record before it is acknowledged (default one less, at least 1)
 ``delivery.timeout.ms``    how long an append may take before its outcome is unknown (default 30000)
+``request.timeout.ms``     how long the brokers may take to answer a question (default 15000)
 ``client.id``              how this process is named in the brokers' logs (default ``headrace``)
 ``security.protocol``      ``plaintext`` (default), ``ssl``, ``sasl_plaintext``, ``sasl_ssl``
 ``ssl.ca.location``        file with the certificates to trust; without it the system's
@@ -27,7 +28,12 @@ SCHEME: Final = "kafka"
 _SERVER: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}\Z")
 _TOPIC: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}\Z")
 _FORM: Final = "write kafka://host:port[,host:port]/topic?option=value"
-_NUMBERS: Final = {"replication.factor": 32_767, "min.insync.replicas": 32_767, "delivery.timeout.ms": 3_600_000}
+_NUMBERS: Final = {
+    "replication.factor": 32_767,
+    "min.insync.replicas": 32_767,
+    "delivery.timeout.ms": 3_600_000,
+    "request.timeout.ms": 600_000,
+}
 _FILES: Final = frozenset({"ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "sasl.password.file"})
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "security.protocol": ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
@@ -46,6 +52,7 @@ class KafkaAddress:
     replication: int
     min_insync: int
     delivery_timeout_ms: int
+    request_seconds: float
     client: Mapping[str, str]
     password_file: Path | None
 
@@ -77,6 +84,7 @@ class KafkaAddress:
             replication=replication,
             min_insync=min_insync,
             delivery_timeout_ms=int(options.get("delivery.timeout.ms", "30000")),
+            request_seconds=int(options.get("request.timeout.ms", "15000")) / 1000,
             client={"client.id": "headrace", **client},
             password_file=Path(password) if password else None,
         )

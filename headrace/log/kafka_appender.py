@@ -16,7 +16,7 @@ from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble, client_settings
 from headrace.log.port import Record
 
-_POLL_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 0.1
 _FULL_SECONDS: Final = 0.05
 _MARGIN_SECONDS: Final = 10.0
 """The client reports every record within its delivery timeout; this much later it never will."""

@@ -2,6 +2,8 @@
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final, TypeVar
@@ -12,9 +14,8 @@ from headrace.errors import BadInputError, HeadraceError, LogMismatchError, NotF
 from headrace.log.kafka_address import KafkaAddress
 
 T = TypeVar("T")
-REQUEST_SECONDS: Final = 15.0
-"""How long the brokers may take to answer a question."""
-
+_FIRST_PAUSE_SECONDS: Final = 0.01
+_LONGEST_PAUSE_SECONDS: Final = 0.5
 _log: Final = logging.getLogger("headrace.log.kafka")
 _GONE: Final = frozenset(
     {
@@ -131,11 +132,30 @@ def answer(future: "Future[T]", address: KafkaAddress, doing: str, trouble: obje
     :raises HeadraceError: it failed; see :func:`meaning`.
     """
     try:
-        return future.result(REQUEST_SECONDS)
+        return future.result(address.request_seconds)
     except KafkaException as error:
         raise meaning(error.args[0], address, doing, trouble) from error
     except FutureTimeoutError:
-        raise UnavailableError(
-            f"{doing} {address} takes longer than {REQUEST_SECONDS:.0f} s{trouble}; check that the brokers can be"
-            " reached"
-        ) from None
+        raise silence(address, doing, trouble) from None
+
+
+def silence(address: KafkaAddress, doing: str, trouble: object) -> UnavailableError:
+    """The error to raise when the brokers do not answer."""
+    return UnavailableError(
+        f"{doing} {address} takes longer than {address.request_seconds:g} s{trouble}; check that the brokers run and can"
+        " be reached, then try again"
+    )
+
+
+def patiently(ask: Callable[[], T], passing: Callable[[HeadraceError], bool], seconds: float) -> T:
+    """What ``ask`` gives, asked again while it raises what is ``passing``, for so many seconds."""
+    deadline = time.monotonic() + seconds
+    pause, pauses = threading.Event(), _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return ask()
+        except HeadraceError as error:
+            if not passing(error) or time.monotonic() > deadline:
+                raise
+        pause.wait(pauses)
+        pauses = min(2 * pauses, _LONGEST_PAUSE_SECONDS)

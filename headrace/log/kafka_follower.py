@@ -23,7 +23,7 @@ _KEPT_BYTES: Final = 16 * 1024 * 1024
 _OVERHEAD_BYTES: Final = 500
 """Of a kept record in memory, besides its bytes."""
 _DRAIN: Final = 2_000
-_LOOK_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.1
 """How long closing may take: the thread looks up so often."""
 
 

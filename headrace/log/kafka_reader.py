@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
 
-from headrace.errors import LogMismatchError, UnavailableError
+from headrace.errors import LogMismatchError
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_faults import REQUEST_SECONDS, Trouble, client_settings, is_beyond, meaning
+from headrace.log.kafka_faults import Trouble, client_settings, is_beyond, meaning, silence
 from headrace.log.port import Stored
 
 _GROUP: Final = "headrace-log"
@@ -65,7 +65,7 @@ class _Cursor:
         self._address: Final = address
         self.trouble: Final = Trouble()
         # A fetch that waits at a partition's end holds up the next one from elsewhere: let it wait briefly.
-        settings = {**consumer_settings(address, self.trouble), "fetch.wait.max.ms": 10}
+        settings = {**consumer_settings(address, self.trouble), "fetch.wait.max.ms": 1}
         self._consumer: Final = Consumer(settings)
         self.at: tuple[int, int] | None = None
 
@@ -75,14 +75,11 @@ class _Cursor:
             self._consumer.assign([TopicPartition(self._address.topic, partition, offset)])
         self.at = None
         found: list[Stored] = []
-        deadline = time.monotonic() + REQUEST_SECONDS
+        deadline = time.monotonic() + self._address.request_seconds
         while len(found) < count:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise UnavailableError(
-                    f"partition {partition} of {self._address} does not come from offset {offset + len(found)} on"
-                    f"{self.trouble}; check that the brokers can be reached"
-                )
+                raise silence(self._address, f"reading partition {partition} of", self.trouble)
             for message in self._consumer.consume(count - len(found), timeout=left):
                 error = message.error()
                 if error is not None:
@@ -100,13 +97,10 @@ class _Cursor:
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset that is there, and the next that will be."""
         place = TopicPartition(self._address.topic, partition)
-        found: tuple[int, int] | None  # the client's types forget that a timeout is None
-        found = self._consumer.get_watermark_offsets(place, timeout=REQUEST_SECONDS, cached=False)
+        ask: Any = self._consumer.get_watermark_offsets  # its types forget that a timeout is None
+        found: tuple[int, int] | None = ask(place, timeout=self._address.request_seconds, cached=False)
         if found is None:
-            raise UnavailableError(
-                f"asking where partition {partition} of {self._address} ends takes longer than {REQUEST_SECONDS:.0f} s"
-                f"{self.trouble}; check that the brokers can be reached"
-            )
+            raise silence(self._address, f"asking where partition {partition} ends of", self.trouble)
         return found
 
     def close(self) -> None:

@@ -7,7 +7,6 @@ A topic that differs is refused, with the command that mends it. Source of the s
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-import stamina
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
@@ -17,7 +16,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from headrace.errors import BadInputError, HaltError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_faults import REQUEST_SECONDS, Trouble, answer, client_settings, is_passing, meaning
+from headrace.log.kafka_faults import Trouble, answer, client_settings, is_passing, meaning, patiently
 
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """What a new log's topic takes in one record: more than any door lets in."""
@@ -64,9 +63,9 @@ class Topic:
         address = self._address
         settings = {**_SETTINGS, _SIZE: str(MAX_MESSAGE_BYTES), _IN_SYNC: str(address.min_insync)}
         wanted = NewTopic(address.topic, partitions, replication_factor=address.replication, config=settings)
-        made = self._admin.create_topics([wanted], request_timeout=REQUEST_SECONDS)[address.topic]
+        made = self._admin.create_topics([wanted], request_timeout=self._address.request_seconds)[address.topic]
         try:
-            made.result(REQUEST_SECONDS)
+            made.result(self._address.request_seconds)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise meaning(error.args[0], address, "creating", self._trouble) from error
@@ -84,7 +83,7 @@ class Topic:
         :raises UnavailableError: the brokers do not answer, or a partition has no leader.
         """
         name = self._address.topic
-        asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_SECONDS)
+        asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._address.request_seconds)
         found = answer(asked[name], self._address, "looking at", self._trouble)
         leaderless = [one.id for one in found.partitions if one.leader is None]
         if leaderless:
@@ -139,16 +138,17 @@ class Topic:
     def _offsets(self, partitions: Sequence[int], spec: OffsetSpec) -> dict[int, int]:
         """What the partitions' leaders answer; while leaders change, asked again."""
         places = {TopicPartition(self._address.topic, partition): spec for partition in partitions}
-        found: dict[int, int] = {}
-        for attempt in stamina.retry_context(on=is_passing, attempts=None, timeout=REQUEST_SECONDS, wait_initial=0.02):
-            with attempt:
-                asked = self._admin.list_offsets(
-                    places, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=REQUEST_SECONDS
-                )
-                for place, future in asked.items():
-                    answered = answer(future, self._address, "asking for the ends of", self._trouble)
-                    found[place.partition] = answered.offset
-        return found
+
+        def ask() -> dict[int, int]:
+            asked = self._admin.list_offsets(
+                places, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._address.request_seconds
+            )
+            return {
+                place.partition: answer(future, self._address, "asking for the ends of", self._trouble).offset
+                for place, future in asked.items()
+            }
+
+        return patiently(ask, is_passing, self._address.request_seconds)
 
     def limit(self, record_bytes: int, *, try_only: bool = False) -> None:
         """Let the topic take records of ``record_bytes`` at the most; with ``try_only`` only see whether that is
@@ -158,7 +158,9 @@ class Topic:
         """
         entry = ConfigEntry(_SIZE, str(record_bytes), incremental_operation=AlterConfigOpType.SET)
         wanted = ConfigResource(ResourceType.TOPIC, self._address.topic, incremental_configs=[entry])
-        asked = self._admin.incremental_alter_configs([wanted], validate_only=try_only, request_timeout=REQUEST_SECONDS)
+        asked = self._admin.incremental_alter_configs(
+            [wanted], validate_only=try_only, request_timeout=self._address.request_seconds
+        )
         answer(asked[wanted], self._address, f"setting {_SIZE} of", self._trouble)
 
     def taken_bytes(self) -> int:
@@ -166,24 +168,19 @@ class Topic:
         return int(self._settings()[_SIZE])
 
     def _settings(self) -> dict[str, str]:
-        asked = self._admin.describe_configs([self._resource], request_timeout=REQUEST_SECONDS)
+        asked = self._admin.describe_configs([self._resource], request_timeout=self._address.request_seconds)
         found = answer(asked[self._resource], self._address, "reading the settings of", self._trouble)
         return {name: entry.value or "" for name, entry in found.items()}
 
     def _appeared(self) -> TopicState:
         """The topic just made, once the brokers that lead it know it."""
-        for attempt in stamina.retry_context(
-            on=(NotFoundError, UnavailableError),
-            attempts=None,
-            timeout=_APPEAR_SECONDS,
-            wait_initial=0.02,
-            wait_max=0.5,
-        ):
-            with attempt:
-                state = self.state()
-                self.ends(range(state.partitions))
-                return state
-        raise UnavailableError(f"{self._address} was made and does not appear; try again")
+
+        def look() -> TopicState:
+            state = self.state()
+            self.ends(range(state.partitions))
+            return state
+
+        return patiently(look, lambda error: isinstance(error, NotFoundError | UnavailableError), _APPEAR_SECONDS)
 
 
 def check_beginning(address: KafkaAddress, partition: int, first: int) -> None:

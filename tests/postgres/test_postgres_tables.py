@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from headrace.projections.postgres import PostgresTables
-from tests.contract.tables_conformance import KINDS, REGISTRY, Stores, TablesConformance
+from tests.contract.tables_conformance import Stores, TablesConformance
+from tests.contract.tables_recording import KINDS, REGISTRY
 
 
 class CountingCursor(psycopg.Cursor[Any]):
