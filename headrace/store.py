@@ -61,7 +61,7 @@ class Store:
                 self._host = EmbeddedHost(self.log, engine, self.applied)
                 self._host.start()
             folded = self.tables.resume(0)
-            in_force = frozenset(folded.kinds) if folded is not None else None
+            in_force = {name: self.kinds[name] for name in folded.kinds if name in self.kinds} if folded else None
             self.intake: Final = Intake(self.registry, self.keys, self.log.describe().partitions, in_force)
             opened.pop_all()
 

@@ -17,6 +17,7 @@ from headrace.errors import BadInputError
 from headrace.keys import Keys
 from headrace.log.partitioner import partition_of
 from headrace.log.port import Record
+from headrace.processors.core.kind import Kind
 from headrace.processors.core.verdicts import canonical
 from headrace.producers.event import NewEvent
 from headrace.schemas.definition import CONTENT, PSEUDONYM
@@ -31,11 +32,13 @@ _READ: Final = {"start": None, "end": None, "account": None}
 class Intake:
     """Makes records for one log of ``partitions`` partitions.
 
-    ``in_force`` are the entity kinds that the log takes events of, ``None``: whatever is installed. What it does not
-    take would end in quarantine, so it is refused here, where somebody is told.
+    ``in_force`` are the entity kinds that the log takes events of, ``None``: whatever is on them. What it does not
+    take would end in quarantine or change nothing, so it is refused here, where somebody is told.
     """
 
-    def __init__(self, registry: Registry, keys: Keys, partitions: int, in_force: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, registry: Registry, keys: Keys, partitions: int, in_force: Mapping[str, Kind] | None = None
+    ) -> None:
         self._in_force: Final = in_force
         self._registry: Final = registry
         self._keys: Final = keys
@@ -81,6 +84,9 @@ class Intake:
         if schema.role != "event":
             raise BadInputError(f"{new.type} is no event type; events: {', '.join(self._event_types())}")
         self._check_kind(new.kind)
+        if self._in_force is not None and new.type not in self._in_force[new.kind].events:
+            known = ", ".join(self._in_force[new.kind].events)
+            raise BadInputError(f"{new.type} says nothing about a {new.kind}; what does: {known}")
         pseudonym = self.pseudonyms(tenant, account)
         body = pseudonymised(schema.shape, new.body, pseudonym, lambda _, text: _hidden(text, pseudonym))
         self._put_content(schema.shape, body, new)

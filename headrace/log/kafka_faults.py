@@ -142,8 +142,8 @@ def answer(future: "Future[T]", address: KafkaAddress, doing: str, trouble: obje
 def silence(address: KafkaAddress, doing: str, trouble: object) -> UnavailableError:
     """The error to raise when the brokers do not answer."""
     return UnavailableError(
-        f"{doing} {address} takes longer than {address.request_seconds:g} s{trouble}; check that the brokers run and can"
-        " be reached, then try again"
+        f"{doing} {address} takes longer than {address.request_seconds:g} s{trouble}; check that the brokers run and"
+        " can be reached, then try again"
     )
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.errors import LogMismatchError
 from headrace.log.kafka_address import KafkaAddress
@@ -17,6 +17,8 @@ from headrace.log.port import Stored
 _GROUP: Final = "headrace-log"
 """librdkafka wants a group; nothing joins it and nothing is committed."""
 _IDLE: Final = 4
+_SLICE_SECONDS: Final = 0.5
+_HOLES: Final = "Compaction, deleted records or a transaction make such holes, and a log has none: restore it"
 _SCAN: Final = 64
 """Who reads fewer records than this looks something up; who reads more will want what comes after."""
 
@@ -65,7 +67,7 @@ class _Cursor:
         self._address: Final = address
         self.trouble: Final = Trouble()
         # A fetch that waits at a partition's end holds up the next one from elsewhere: let it wait briefly.
-        settings = {**consumer_settings(address, self.trouble), "fetch.wait.max.ms": 1}
+        settings = {**consumer_settings(address, self.trouble), "fetch.wait.max.ms": 1, "enable.partition.eof": True}
         self._consumer: Final = Consumer(settings)
         self.at: tuple[int, int] | None = None
 
@@ -80,14 +82,22 @@ class _Cursor:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise silence(self._address, f"reading partition {partition} of", self.trouble)
-            for message in self._consumer.consume(count - len(found), timeout=left):
+            for message in self._consumer.consume(count - len(found), timeout=min(left, _SLICE_SECONDS)):
                 error = message.error()
-                if error is not None:
-                    raise _at(partition, offset) if is_beyond(error) else meaning(error, self._address, "reading")
-                found.append(stored(message))
-        check_run(self._address, partition, offset, found)
+                if error is None:
+                    found.append(stored(message))
+                else:
+                    self._judge(error, message, partition, offset, offset + count)
+            check_run(self._address, partition, offset, found)
         self.at = (partition, offset + count)
         return found
+
+    def _judge(self, error: KafkaError, message: Message, partition: int, offset: int, end: int) -> None:
+        if error.code() != KafkaError._PARTITION_EOF:
+            raise _at(partition, offset) if is_beyond(error) else meaning(error, self._address, "reading")
+        reached = message.offset()
+        if reached is not None and reached >= end:  # earlier is a new leader that does not know yet how far it goes
+            raise LogMismatchError(f"partition {partition} of {self._address} has a hole before offset {end}: {_HOLES}")
 
     def rest(self) -> None:
         """Fetch nothing ahead any more."""
@@ -178,7 +188,7 @@ def check_run(address: KafkaAddress, partition: int, offset: int, found: list[St
         if record.offset != expected:
             raise LogMismatchError(
                 f"partition {partition} of {address} has a hole: {record.offset} comes where {expected} should be."
-                " Compaction, deleted records or a transaction make such holes, and a log has none: restore it"
+                f" {_HOLES}"
             )
 
 

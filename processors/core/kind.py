@@ -56,6 +56,11 @@ class Kind(Protocol):
         ...
 
     @property
+    def events(self) -> tuple[str, ...]:
+        """The event types that are facts about it. Doors refuse others; on the log one would change nothing."""
+        ...
+
+    @property
     def proposals(self) -> tuple[str, ...]:
         """The proposal kinds that may be made on it."""
         ...

@@ -37,6 +37,7 @@ class CalendarEvent:
     table = "calendar_events"
     comment = "A calendar event or series: one row each, as the facts on the log leave it."
     containers = ("calendar",)
+    events = ("calendar.created", "calendar.updated", "calendar.cancelled", "calendar.responded")
     proposals = ("calendar.book", "calendar.move", "calendar.cancel")
     columns = (
         Column("calendar", "text", "Pseudonym of the calendar it is in.", indexed=True),

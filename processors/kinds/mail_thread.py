@@ -52,6 +52,16 @@ class MailThread:
     table = "threads"
     comment = "A mail thread: one row each, as the facts on the log leave it."
     containers = ("mail.label",)
+    events = (
+        "mail.received",
+        "mail.sent",
+        "mail.read",
+        "mail.unread",
+        "mail.labelled",
+        "mail.archived",
+        "mail.trashed",
+        "mail.deleted",
+    )
     proposals = ("mail.reply", "mail.label", "mail.archive")
     columns = (
         Column("messages", "integer", "How many messages it has."),

@@ -125,6 +125,15 @@ def test_a_kind_installed_later_is_refused_until_it_is_put_in_force(
         assert head(store).offset > 0
 
 
+def test_an_event_type_of_another_kind_is_refused(tmp_path: Path) -> None:
+    stray = NewEvent("mail.received", "calendar.event", "c-1", "m-1", {"message": "m1", "sender": "bob"})
+    with Store(tmp_path / "store", writer=True) as store:
+        ends = store.log.describe().ends
+        with pytest.raises(BadInputError, match=r"mail\.received says nothing about a calendar\.event"):
+            tell(store, stray)
+        assert store.log.describe().ends == ends
+
+
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert run(["policy", "activate", "--store", str(tmp_path / "none")]) == exits.NOT_FOUND
     assert not (tmp_path / "none").exists()

@@ -90,6 +90,25 @@ def test_a_history_with_everything_in_it() -> None:
     assert dispositions >= {"applied", "echo", "accepted", "granted", "succeeded", "failed", "unknown", "quarantined"}
 
 
+@pytest.mark.parametrize("fact_between", [False, True])
+def test_a_success_counts_only_while_no_fact_followed_its_attempt(*, fact_between: bool) -> None:
+    author = Author(MemoryLog())
+    head = author.fact("mail.received", "one", "m-1", mail(1))
+    thread, attempt = "mail.thread/one", {"proposal": "p-1", "attempt": "a-1"}
+    author.propose("p-1", "mail.label", thread, [author.entity(thread, head)], {"added": ["done"]})
+    author.note("delivery.attempted", "a-1", attempt | {"foreseen": None}, actor=DELIVERER)
+    if fact_between:
+        author.fact("mail.read", "one", "m-2", {})
+    author.note("delivery.succeeded", "o-1", attempt | {"reference": "v"}, actor=DELIVERER)
+    folded = Folded(author)
+    folded.catch_up()
+    folded.check()
+    row = folded.row("one")
+    assert row is not None
+    assert row.state is not None
+    assert ("done" in row.state["labels"]) is not fact_between
+
+
 def test_a_log_that_lacks_what_was_folded_is_named() -> None:
     log = MemoryLog()
     author = Author(log)

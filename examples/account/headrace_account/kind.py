@@ -37,6 +37,7 @@ class BankAccount:
     table = "bank_accounts"
     comment = "A bank account: one row each, as the facts on the log leave it."
     containers = ()
+    events = ("account.opened", "account.adjusted")
     proposals = (ADJUST,)
     columns = (
         Column("balance", "integer", "What it holds, in cents."),
