@@ -1,0 +1,61 @@
+"""The demo as a newcomer meets it: what the README shows is what it prints, and the store it leaves can be looked into."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace.demo.run import run_demo
+from headrace.errors import BadInputError, UnavailableError
+from headrace.processors.audit import verify
+from headrace.store import Store
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def played(*arguments: str) -> str:
+    command = [sys.executable, "-m", "headrace", "demo", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_the_readme_shows_what_the_demo_prints() -> None:
+    shown = README.read_text(encoding="utf-8").split("What one sees:\n\n```\n")[1].split("\n```")[0]
+    printed = [line.rstrip() for line in played().rstrip().splitlines()]
+    assert printed == shown.splitlines()
+
+
+def test_every_step_as_json_and_a_store_to_look_into(tmp_path: Path) -> None:
+    *steps, end = map(json.loads, played("--json", "--store", str(tmp_path / "store")).splitlines())
+    assert end == {"summary": {"accepted": 3, "superseded": 3, "verified": True}}
+    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
+    verdicts = [(step["act"], step["verdict"]) for step in steps if "verdict" in step]
+    assert verdicts == [
+        (act, verdict) for act in ("mail", "calendar", "phantom") for verdict in ("superseded", "accepted")
+    ]
+    assert all(step["why"] and step["averted"] for step in steps if step.get("verdict") == "superseded")
+    with Store(tmp_path / "store", writer=False) as store:
+        report = verify(store.log, store.tables, store.registry, store.kinds)
+        assert report.verified
+        assert report.records > len(steps)
+        with store.tables.snapshot() as reader:
+            told = reader.rows("SELECT verdict, count(*) AS n FROM proposals GROUP BY verdict ORDER BY verdict", {})
+    assert told == [{"verdict": "accepted", "n": 3}, {"verdict": "superseded", "n": 3}]
+
+
+def test_a_store_is_never_played_over(tmp_path: Path) -> None:
+    with Store(tmp_path, writer=True) as store:
+        ends = store.log.describe().ends
+    with pytest.raises(BadInputError, match="directory of its own"):
+        run_demo(store=tmp_path, as_json=True)
+    with Store(tmp_path, writer=False) as store:
+        assert store.log.describe().ends == ends
+
+
+def test_without_a_calendar_server_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(UnavailableError, match=r"headrace\[demo\]"):
+        run_demo(store=tmp_path / "store", as_json=True)
