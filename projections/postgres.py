@@ -64,8 +64,9 @@ _log: Final = logging.getLogger("headrace.tables")
 class PostgresTables:
     """The adapter. Safe from any thread; ``resume``, ``load`` and ``commit`` take turns on one connection.
 
-    With ``migrating`` the tables are first brought to this release, where this role may do that. ``patience``: how many
-    seconds to wait for another worker's lock; one that has held it twice as long without a word is thrown out.
+    With ``migrating`` the tables are first brought to this release, where this role may do that. ``readers`` snapshots can
+    be had at once; who wants one more waits up to ``reader_wait`` seconds. ``patience``: how many seconds to wait for
+    another worker's lock; one that has held it twice as long without a word is thrown out.
 
     :raises UnavailableError: the database does not answer.
     :raises HaltError: it is not one that headrace can use, or another release of headrace or of a kind made the tables.
@@ -80,6 +81,7 @@ class PostgresTables:
         schema: str = "headrace",
         migrating: bool = True,
         readers: int = _READERS,
+        reader_wait: float = _READER_WAIT_SECONDS,
         patience: float = _PATIENCE_SECONDS,
     ) -> None:
         self.address: Final = Address(conninfo, schema)
@@ -94,7 +96,7 @@ class PostgresTables:
             self.address.conninfo,
             min_size=1,
             max_size=readers,
-            timeout=_READER_WAIT_SECONDS,
+            timeout=reader_wait,
             kwargs={"autocommit": True, "application_name": f"headrace reader {schema}"},
             configure=self.address.prepare,
             check=ConnectionPool.check_connection,

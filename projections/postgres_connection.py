@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, and what PostgreSQL's errors mean for whoever asked."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from psycopg.rows import TupleRow, dict_row
 
 from headrace.errors import HaltError, HeadraceError, UnavailableError
 from headrace.projections.postgres_arrays import register
-from headrace.projections.postgres_text import canonical_json, escaped, translated_sql, unescaped, unescaped_json
+from headrace.projections.postgres_text import bound, canonical_json, translated_sql, unescaped, unescaped_json
 
 Session = psycopg.Connection[TupleRow]
 
@@ -27,6 +28,8 @@ _DEFAULTS: Final = {
     "tcp_user_timeout": "30000",
 }
 _FETCHED_AT_ONCE: Final = 1_000
+_NUMBERS: Final = itertools.count()
+"""Names for cursors: several may be open in one transaction."""
 _SCHEMA_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,40}\Z")
 _BUGS: Final = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError)
 _DAMAGE: Final = (errors.DataCorrupted, errors.IndexCorrupted)
@@ -101,21 +104,16 @@ class PostgresReader:
     def rows(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """See :class:`headrace.projections.port.Reader`."""
         with translated(self._named, "read"), self._connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(translated_sql(sql).encode(), _bound(parameters))
+            cursor.execute(translated_sql(sql).encode(), bound(parameters))
             return [{name: _shown(value) for name, value in row.items()} for row in cursor]
 
     def values(self, sql: str, parameters: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         """See :class:`headrace.projections.port.Reader`."""
-        name = f"values_{id(parameters)}_{id(sql)}"
-        with translated(self._named, "read"), self._connection.cursor(name) as cursor:
+        with translated(self._named, "read"), self._connection.cursor(f"values_{next(_NUMBERS)}") as cursor:
             cursor.itersize = _FETCHED_AT_ONCE
-            cursor.execute(translated_sql(sql).encode(), _bound(parameters))
+            cursor.execute(translated_sql(sql).encode(), bound(parameters))
             for row in cursor:
                 yield tuple(map(_shown, row))
-
-
-def _bound(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: escaped(value) if isinstance(value, str) else value for name, value in parameters.items()}
 
 
 def _shown(value: Any) -> Any:

@@ -20,6 +20,7 @@ _IN_JSON: Final = ("\\u0000", "\\u0001")
 _PIECES: Final = re.compile(
     r"""
     (?P<kept> ' (?:[^']|'')* ' | " (?:[^"]|"")* " | --[^\n]* | :: )
+    | : (?P<asked> [A-Za-z_][A-Za-z0-9_]*) \s+ IS \s+ NULL \b
     | : (?P<name> [A-Za-z_][A-Za-z0-9_]*)
     | (?P<percent> %)
     | (?P<offset> \b offset \b)
@@ -71,12 +72,23 @@ def _each(value: Any, change: Any) -> Any:
 
 @lru_cache(1_000)
 def translated_sql(sql: str) -> str:
-    """Portable SQL with ``:name`` parameters as psycopg takes it. ``offset`` is a column here, never a clause: to
-    PostgreSQL that word is reserved, and pages are asked for by key."""
+    """Portable SQL with ``:name`` parameters as psycopg takes it, with those of :func:`bound`.
+
+    ``offset`` is a column here, never a clause: to PostgreSQL that word is reserved, and pages are asked for by key.
+    ``:name IS NULL`` becomes a parameter of its own: PostgreSQL cannot tell the type of a parameter from that.
+    """
     return _PIECES.sub(_piece, sql)
 
 
+def bound(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters for :func:`translated_sql`."""
+    found = {name: escaped(value) if isinstance(value, str) else value for name, value in parameters.items()}
+    return found | {f"{name}?": value is None for name, value in parameters.items()}
+
+
 def _piece(found: re.Match[str]) -> str:
+    if found["asked"] is not None:
+        return f"%({found['asked']}?)s"
     if found["name"] is not None:
         return f"%({found['name']})s"
     if found["percent"] is not None:

@@ -26,7 +26,7 @@ from headrace.log.admission import CLOSED, OPENED, Admission, check_partition, c
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_appender import Appender, Outcome
 from headrace.log.kafka_closing import close_whole, successor_in
-from headrace.log.kafka_faults import is_too_large, meaning, nothing_landed
+from headrace.log.kafka_faults import is_too_large, meaning, nothing_landed, patiently
 from headrace.log.kafka_follower import Follower
 from headrace.log.kafka_gate import Gate
 from headrace.log.kafka_reader import Reader
@@ -59,6 +59,7 @@ class KafkaLog:
         self._process: Final = os.getpid()
         self._closed = False
         self._appender: Appender | None = None
+        self._retired: Final[list[Appender]] = []
         self._follower: Follower | None = None
         self._record_bytes = 0
         self._known: Final = [0] * self._state.partitions
@@ -117,9 +118,10 @@ class KafkaLog:
             return  # a forked child's copy: connections and threads are the parent's
         with self._making:
             self._closed = True
-            appender, follower = self._appender, self._follower
+            appenders = [one for one in (self._appender, *self._retired) if one is not None]
+            follower = self._follower
             self._appender = self._follower = None
-        if appender is not None:
+        for appender in appenders:
             appender.close()
         if follower is not None:
             follower.close()
@@ -302,42 +304,62 @@ class KafkaLog:
         return [positions[n] for n in range(len(records))]
 
     def _send(self, records: Sequence[Record]) -> list[Position]:
-        outcomes = self._send_each(records)
-        positions = [
-            Position(record.partition, outcome.offset)
-            for record, outcome in zip(records, outcomes, strict=True)
-            if outcome.offset is not None
-        ]
-        for partition, offset in positions:
-            self._known[partition] = max(self._known[partition], offset + 1)
-        if self._follower is not None:
-            self._follower.acknowledged(positions)
-        if len(positions) < len(records):
-            self._refuse(outcomes)
-        return positions
+        while True:
+            outcomes = self._send_each(records)
+            positions = [
+                Position(record.partition, outcome.offset)
+                for record, outcome in zip(records, outcomes, strict=True)
+                if outcome.offset is not None
+            ]
+            for partition, offset in positions:
+                self._known[partition] = max(self._known[partition], offset + 1)
+            if self._follower is not None:
+                self._follower.acknowledged(positions)
+            if len(positions) == len(records):
+                return positions
+            self._refuse(records, outcomes)
 
-    def _refuse(self, outcomes: Sequence[Outcome]) -> None:
-        """Raise what outcomes that are not all good mean.
-
-        :raises HeadraceError: always.
-        """
+    def _refuse(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
+        """Raise what outcomes that are not all good mean; return if the records are to be sent again."""
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-        too_large = any(map(is_too_large, errors))
-        if too_large and self._topic.taken_bytes() == CLOSED_MESSAGE_BYTES:
-            self._look_at_tail(self._topic.ends([0])[0])
-            if self._successor is not None:
-                raise closed(self._successor)
+        if any(map(is_too_large, errors)):
+            self._await_end()
         if any(outcome.error is None or not nothing_landed(outcome.error) for outcome in outcomes):
             why = f"{errors[0].str()} ({errors[0].name()})" if errors else "the client never said"
             raise AppendUnknownError(
                 f"{self._address} could not say whether records landed: {why}{self._trouble()}; retry the same records,"
                 " that is always safe"
             )
-        if too_large:
-            raise BadInputError(
-                f"a record is too large for {self._address}; store what is large beside the log. Nothing was appended"
-            )
-        raise meaning(errors[0], self._address, "appending to", self._trouble())
+        if not all(map(is_too_large, errors)):
+            raise meaning(errors[0], self._address, "appending to", self._trouble())
+        self._check_sizes(records)
+
+    def _await_end(self) -> None:
+        """The topic takes less than it did. Usually it is being shut: wait until the log is closed, or goes on.
+
+        :raises LogClosedError: it is closed.
+        :raises UnavailableError: neither happens.
+        """
+
+        def look() -> int:
+            taken = self._topic.taken_bytes()
+            if taken == CLOSED_MESSAGE_BYTES:
+                self._look_at_tail(self._topic.ends([0])[0])
+                if self._successor is not None:
+                    raise closed(self._successor)
+                raise UnavailableError(
+                    f"{self._address} is shut and not closed: close it again, or set max.message.bytes back"
+                )
+            return taken
+
+        # Not too soon: whoever closes the log needs a moment without us.
+        taken = patiently(look, lambda error: isinstance(error, UnavailableError), self._address.request_seconds, 0.1)
+        with self._making:
+            if taken != self._record_bytes and self._appender is not None:
+                # It must learn to make smaller batches. Others may be using it: it is closed with the log.
+                self._retired.append(self._appender)
+                self._appender = None
+            self._record_bytes = taken
 
     def _send_each(self, records: Sequence[Record]) -> list[Outcome]:
         return self._appending().send(records)
@@ -346,7 +368,7 @@ class KafkaLog:
         with self._making:
             self._check_usable()
             if self._appender is not None and self._appender.broken:
-                self._appender.close()
+                self._retired.append(self._appender)
                 self._appender = None
             if self._appender is None:
                 self._appender = Appender(self._address, self._record_bytes)

@@ -66,8 +66,10 @@ class KafkaAddress:
         servers, topic = parts.netloc, parts.path.removeprefix("/")
         if parts.scheme != SCHEME or parts.fragment:
             raise BadInputError(f"{url[:80]!r} is no address of a Kafka log: {_FORM}")
+        if "@" in servers:
+            raise BadInputError("who signs in goes into the options sasl.username and sasl.password.file, not before @")
         if not all(map(_SERVER.match, servers.split(","))):
-            raise BadInputError(f"{servers[:80]!r} names no brokers: {_FORM} (who signs in goes into sasl.username)")
+            raise BadInputError(f"{servers[:80]!r} names no brokers: {_FORM}")
         if not _TOPIC.match(topic):
             raise BadInputError(f"{topic[:80]!r} is no name of a topic: 1 to 249 of A-Z a-z 0-9 . _ -; {_FORM}")
         options = _options(parts.query)

@@ -14,7 +14,6 @@ from headrace.errors import BadInputError, HeadraceError, LogMismatchError, NotF
 from headrace.log.kafka_address import KafkaAddress
 
 T = TypeVar("T")
-_FIRST_PAUSE_SECONDS: Final = 0.01
 _LONGEST_PAUSE_SECONDS: Final = 0.5
 _log: Final = logging.getLogger("headrace.log.kafka")
 _GONE: Final = frozenset(
@@ -93,10 +92,19 @@ def is_beyond(error: KafkaError) -> bool:
     return error.code() in _BEYOND
 
 
-def is_passing(error: Exception) -> bool:
+def is_passing(error: HeadraceError) -> bool:
     """Whether this came of a leader's change, which is over in a moment."""
+    return _code(error) in _PASSING
+
+
+def already_there(error: HeadraceError) -> bool:
+    """Whether this says that somebody has made the topic before."""
+    return _code(error) == KafkaError.TOPIC_ALREADY_EXISTS
+
+
+def _code(error: HeadraceError) -> int | None:
     cause = error.__cause__
-    return isinstance(cause, KafkaException) and cause.args[0].code() in _PASSING
+    return cause.args[0].code() if isinstance(cause, KafkaException) else None
 
 
 def nothing_landed(error: KafkaError) -> bool:
@@ -147,10 +155,15 @@ def silence(address: KafkaAddress, doing: str, trouble: object) -> UnavailableEr
     )
 
 
-def patiently(ask: Callable[[], T], passing: Callable[[HeadraceError], bool], seconds: float) -> T:
-    """What ``ask`` gives, asked again while it raises what is ``passing``, for so many seconds."""
+def patiently(
+    ask: Callable[[], T], passing: Callable[[HeadraceError], bool], seconds: float, pauses: float = 0.01
+) -> T:
+    """What ``ask`` gives, asked again while it raises what is ``passing``, for so many seconds.
+
+    :param pauses: seconds before it is asked again; longer every time.
+    """
     deadline = time.monotonic() + seconds
-    pause, pauses = threading.Event(), _FIRST_PAUSE_SECONDS
+    pause = threading.Event()
     while True:
         try:
             return ask()

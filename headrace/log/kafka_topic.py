@@ -7,16 +7,16 @@ A topic that differs is refused, with the command that mends it. Source of the s
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec, OffsetSpec
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.errors import BadInputError, HaltError, LogMismatchError, NotFoundError, UnavailableError
+from headrace.errors import BadInputError, HaltError, HeadraceError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_faults import Trouble, answer, client_settings, is_passing, meaning, patiently
+from headrace.log.kafka_faults import Trouble, already_there, answer, client_settings, is_passing, patiently
 
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """What a new log's topic takes in one record: more than any door lets in."""
@@ -65,10 +65,10 @@ class Topic:
         wanted = NewTopic(address.topic, partitions, replication_factor=address.replication, config=settings)
         made = self._admin.create_topics([wanted], request_timeout=self._address.request_seconds)[address.topic]
         try:
-            made.result(self._address.request_seconds)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise meaning(error.args[0], address, "creating", self._trouble) from error
+            answer(made, address, "creating", self._trouble)
+        except HeadraceError as error:
+            if not already_there(error):
+                raise
         state = self._appeared()
         if state.partitions != partitions:
             raise BadInputError(

@@ -68,7 +68,7 @@ class Retelling:
             self._append(changed)
             for offset in self._again.get(record.offset, ()):
                 copy = self._new[self._place[offset]]
-                self._append(copy._replace(appended_at=record.appended_at, log_append=record.log_append))
+                self._append(copy._replace(log_append=False))  # what the log's clock says of it is no matter here
         return Retold(self._new, self._place)
 
     def _append(self, record: Stored) -> None:

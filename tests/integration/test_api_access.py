@@ -12,6 +12,7 @@ import pytest
 
 from headrace.api.app import create_app
 from headrace.errors import BadInputError
+from headrace.log.port import Record
 from headrace.settings import VERBS, ApiKey, Settings, Verb, load_settings, new_key
 from headrace.store import Store
 from tests.integration.api_desk import Desk, problem, serving
@@ -194,6 +195,30 @@ def test_actor_and_source_come_from_the_key(keyed: Desk) -> None:
         ("agent/agent", "api/agent"),
         ("user/reviewer", "api/reviewer"),
     ]
+
+
+def test_what_was_set_aside_is_told_to_its_tenant_and_what_has_none_to_nobody(keyed: Desk) -> None:
+    partition = keyed.store.intake.partition("acme", "poison")
+    keyed.put(Record(partition, b"acme/poison", (), b"no record"))
+    keyed.put(Record(partition, b"nobody", (), b"no record either"))
+    (own,) = keyed.http.get("/v1/quarantine").json()["records"]
+    assert (own["account"], own["partition"], own["bytes"]) == ("poison", partition, len(b"no record"))
+    assert keyed.http.get("/v1/quarantine", headers=_as("stranger")).json()["records"] == []
+
+
+def test_without_keys_everything_set_aside_is_shown_in_pages(open_desk: Desk) -> None:
+    for key in (b"local/a", b"nobody", b"else/where"):
+        partition = open_desk.store.intake.partition("local", "a")
+        open_desk.put(Record(partition, key, (), b"no record"))
+    whole = open_desk.http.get("/v1/quarantine").json()
+    assert (len(whole["records"]), whole["next"]) == (3, None)
+    paged, cursor = list[Any](), None
+    while not paged or cursor is not None:
+        params = {"limit": "1"} | ({"cursor": cursor} if cursor is not None else {})
+        page = open_desk.http.get("/v1/quarantine", params=params).json()
+        paged += page["records"]
+        cursor = page["next"]
+    assert paged == whole["records"]
 
 
 def test_an_agent_takes_back_its_own_only(keyed: Desk) -> None:

@@ -7,17 +7,21 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import httpx
 import pytest
 
 from headrace.api.server import GRACE_SECONDS, BackgroundServer
+from headrace.api.watch import HEARTBEAT_SECONDS
 from headrace.errors import HaltError
 from headrace.schemas.refs import Token
 from headrace.settings import load_settings
 from headrace.store import Store
 from tests.integration.api_desk import WAIT, Desk, meeting, problem, received, serving
+
+PATIENCE: Final = HEARTBEAT_SECONDS - 3
+"""Shorter than a heartbeat: a stream that has nothing to say any more fails its test."""
 
 
 class Sent(NamedTuple):
@@ -38,7 +42,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 def watching(desk: Desk, account: str, last: str | None = None, **params: str) -> Generator[Iterator[Sent]]:
     headers = {"Last-Event-ID": last} if last is not None else {}
     with (
-        httpx.Client(base_url=desk.http.base_url, timeout=WAIT) as http,
+        httpx.Client(base_url=desk.http.base_url, timeout=PATIENCE) as http,
         http.stream("GET", f"/v1/accounts/{account}/watch", params=params, headers=headers) as answer,
     ):
         assert answer.status_code == 200

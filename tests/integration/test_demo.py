@@ -1,4 +1,4 @@
-"""The demo as a newcomer meets it: what the README shows is what it prints, and the store it leaves can be looked into."""
+"""The demo as a newcomer meets it: it prints what the README shows, and leaves a store to look into."""
 
 import json
 import subprocess
