@@ -64,9 +64,9 @@ _log: Final = logging.getLogger("headrace.tables")
 class PostgresTables:
     """The adapter. Safe from any thread; ``resume``, ``load`` and ``commit`` take turns on one connection.
 
-    With ``migrating`` the tables are first brought to this release, where this role may do that. ``readers`` snapshots can
-    be had at once; who wants one more waits up to ``reader_wait`` seconds. ``patience``: how many seconds to wait for
-    another worker's lock; one that has held it twice as long without a word is thrown out.
+    With ``migrating`` the tables are first brought to this release, where this role may do that. ``readers`` snapshots
+    can be had at once; who wants one more waits up to ``reader_wait`` seconds. ``patience``: how many seconds to wait
+    for another worker's lock; one that has held it twice as long without a word is thrown out.
 
     :raises UnavailableError: the database does not answer.
     :raises HaltError: it is not one that headrace can use, or another release of headrace or of a kind made the tables.

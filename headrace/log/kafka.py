@@ -24,24 +24,27 @@ from typing import Final, Self
 from headrace.errors import AppendUnknownError, BadInputError, LogMismatchError, UnavailableError
 from headrace.log.admission import CLOSED, OPENED, Admission, check_partition, closed, log_id_of
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_appender import Appender, Outcome
+from headrace.log.kafka_appender import Appender, Outcome, check_sizes
 from headrace.log.kafka_closing import close_whole, successor_in
 from headrace.log.kafka_faults import is_too_large, meaning, nothing_landed, patiently
 from headrace.log.kafka_follower import Follower
 from headrace.log.kafka_gate import Gate
 from headrace.log.kafka_reader import Reader
-from headrace.log.kafka_topic import CLOSED_MESSAGE_BYTES, Topic, TopicState, check_beginning
+from headrace.log.kafka_topic import (
+    CLOSED_MESSAGE_BYTES,
+    Topic,
+    TopicState,
+    check_beginning,
+    check_count,
+    check_opening,
+)
 from headrace.log.port import LogDescription, Record, Stored
 from headrace.schemas.refs import Position
-from headrace.schemas.registry import MARKER, Registry, built_in
 
 MOST_RECORDS: Final = 10_000
 """What one read gives at the most, whatever was asked for."""
 _ON_ITS_WAY_SECONDS: Final = 0.1
 """How long a record that is known to be there is waited for before it is fetched anew."""
-_HEADER_BYTES: Final = 12
-_RECORD_BYTES: Final = 200
-"""What a header and a record take besides their bytes, at the most."""
 
 
 class KafkaLog:
@@ -139,7 +142,8 @@ class KafkaLog:
             check_partition(record.partition, self._state.partitions)
         if not records:
             return []
-        self._check_sizes(records)
+        if self._successor is None:
+            check_sizes(self._address, records, self._record_bytes)
         if any(OPENED in record.headers or CLOSED in record.headers for record in records):
             with self._gate.alone():
                 return self._append_marks(records)
@@ -206,7 +210,7 @@ class KafkaLog:
             raise LogMismatchError(
                 f"{self._address} was deleted and made again: it is another log now; restore the old"
             )
-        self._check_count(state.partitions, self._state.partitions)
+        check_count(self._address, state.partitions, self._state.partitions)
         found = self._topic.ends(range(state.partitions))
         self._learn(found)
         self._look_at_beginning()
@@ -238,20 +242,7 @@ class KafkaLog:
         if self._log_id is not None or 0 not in self._opened:
             return
         [first] = self._reader.fetch(0, 0, 1, 1)
-        if OPENED not in first.headers or log_id_of(first.headers) is None:
-            raise LogMismatchError(
-                f"{self._address} does not begin with log.opened: this is no log of headrace; name another topic"
-            )
-        if first.value.startswith(MARKER):
-            self._check_count(self._state.partitions, Registry(built_in()).decode(first.value).body["partitions"])
-        self._log_id = log_id_of(first.headers)
-
-    def _check_count(self, has: int, made_with: int) -> None:
-        if has != made_with:
-            raise LogMismatchError(
-                f"{self._address} has {has} partitions and was made with {made_with}: accounts would move between them."
-                " Partitions cannot be taken away again: copy the log to a new topic"
-            )
+        self._log_id = check_opening(self._address, first, self._state.partitions)
 
     def _look_at_tail(self, end: int) -> None:
         """Whether the log is closed: partition 0 is closed last."""
@@ -332,7 +323,7 @@ class KafkaLog:
             )
         if not all(map(is_too_large, errors)):
             raise meaning(errors[0], self._address, "appending to", self._trouble())
-        self._check_sizes(records)
+        check_sizes(self._address, records, self._record_bytes)
 
     def _await_end(self) -> None:
         """The topic takes less than it did. Usually it is being shut: wait until the log is closed, or goes on.
@@ -380,20 +371,10 @@ class KafkaLog:
     def _trouble(self) -> str:
         return "" if self._appender is None else str(self._appender.trouble)
 
-    def _check_sizes(self, records: Sequence[Record]) -> None:
-        for record in records:
-            size = _RECORD_BYTES + len(record.value) + len(record.key or b"")
-            size += sum(_HEADER_BYTES + 4 * len(name) + len(value) for name, value in record.headers)
-            if size > self._record_bytes and self._successor is None:
-                raise BadInputError(
-                    f"a record of {size} bytes is too large for {self._address}: keep it under {self._record_bytes} and"
-                    " store the rest beside the log"
-                )
-
     def _following(self) -> Follower:
         with self._making:
             self._check_usable()
-            if self._follower is not None and self._follower.failed:
+            if self._follower is not None and self._follower.worn_out:
                 self._follower.close()
                 self._follower = None
             if self._follower is None:

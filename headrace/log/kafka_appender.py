@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from headrace.errors import BadInputError
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble, client_settings
 from headrace.log.port import Record
@@ -20,6 +21,10 @@ _POLL_SECONDS: Final = 0.1
 _FULL_SECONDS: Final = 0.05
 _MARGIN_SECONDS: Final = 10.0
 """The client reports every record within its delivery timeout; this much later it never will."""
+
+_HEADER_BYTES: Final = 12
+_RECORD_BYTES: Final = 200
+"""What a header and a record take besides their bytes, at the most."""
 
 
 class Outcome(NamedTuple):
@@ -130,3 +135,18 @@ class Appender:
     def _poll(self) -> None:
         while not self._closing.is_set():
             self._producer.poll(_POLL_SECONDS)
+
+
+def check_sizes(address: KafkaAddress, records: Sequence[Record], most: int) -> None:
+    """Pass when every record fits into ``most`` bytes, as Kafka counts them at the most.
+
+    :raises BadInputError: one does not.
+    """
+    for record in records:
+        size = _RECORD_BYTES + len(record.value) + len(record.key or b"")
+        size += sum(_HEADER_BYTES + 4 * len(name) + len(value) for name, value in record.headers)
+        if size > most:
+            raise BadInputError(
+                f"a record of {size} bytes is too large for {address}: keep it under {most} and store the rest beside"
+                " the log"
+            )

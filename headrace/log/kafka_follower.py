@@ -12,7 +12,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from headrace.errors import HeadraceError
+from headrace.errors import HaltError, HeadraceError
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble, is_beyond, meaning
 from headrace.log.kafka_reader import check_run, consumer_settings, stored
@@ -99,9 +99,9 @@ class Follower:
         self._thread.join()
 
     @property
-    def failed(self) -> bool:
-        """Whether it follows no longer."""
-        return self._failure is not None
+    def worn_out(self) -> bool:
+        """Whether it has stopped for a reason that another one may not meet. A log that was cut off stays so."""
+        return self._failure is not None and not isinstance(self._failure, HaltError)
 
     def _check(self) -> None:
         if self._failure is not None:

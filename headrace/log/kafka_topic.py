@@ -15,8 +15,11 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from headrace.errors import BadInputError, HaltError, HeadraceError, LogMismatchError, NotFoundError, UnavailableError
+from headrace.log.admission import OPENED, log_id_of
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble, already_there, answer, client_settings, is_passing, patiently
+from headrace.log.port import Stored
+from headrace.schemas.registry import MARKER, Registry, built_in
 
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """What a new log's topic takes in one record: more than any door lets in."""
@@ -193,3 +196,30 @@ def check_beginning(address: KafkaAddress, partition: int, first: int) -> None:
             f"partition {partition} of {address} begins at offset {first}: older records were deleted, and the log is"
             " the truth; restore it from a copy, and keep retention.ms and retention.bytes at -1"
         )
+
+
+def check_count(address: KafkaAddress, has: int, made_with: int) -> None:
+    """Pass when a topic has as many partitions as the log was made with.
+
+    :raises LogMismatchError: it has not.
+    """
+    if has != made_with:
+        raise LogMismatchError(
+            f"{address} has {has} partitions and was made with {made_with}: accounts would move between them. Partitions"
+            " cannot be taken away again: copy the log to a new topic"
+        )
+
+
+def check_opening(address: KafkaAddress, first: Stored, partitions: int) -> bytes:
+    """The id of the log that partition 0's record 0 opens.
+
+    :raises LogMismatchError: it opens none, or one of another number of partitions.
+    """
+    log_id = log_id_of(first.headers)
+    if OPENED not in first.headers or log_id is None:
+        raise LogMismatchError(
+            f"{address} does not begin with log.opened: this is no log of headrace; name another topic"
+        )
+    if first.value.startswith(MARKER):
+        check_count(address, partitions, Registry(built_in()).decode(first.value).body["partitions"])
+    return log_id

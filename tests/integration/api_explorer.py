@@ -75,7 +75,8 @@ class Real:
             self._led += 1  # most are led to a booking that can be accepted, some to one that cannot, some are left
             if self._led % 4:
                 changed |= {"type": "calendar.book", "data": {"calendar": "work", "start": 0, "end": self._led}}
-                changed |= {"absent": True, "reads": [], "expires_at": None} if self._led % 4 < 3 else {}
+                if self._led % 4 < 3:
+                    changed |= {"absent": True, "basis": self._token, "reads": [], "concerns": [], "expires_at": None}
         return changed
 
 

@@ -60,7 +60,7 @@ def test_every_answer_is_one_that_the_document_promises(desk: Desk) -> None:
         for method in operations
         if "/webhooks/" not in path and not path.endswith("/watch")
     }
-    assert {label for label, status in statuses if 200 <= status < 300} == served
+    assert {label for label, status in statuses if 200 <= status < 300} == served, said["statuses"]
     assert ("POST /v1/accounts/{account}/proposals", 409) in statuses
     assert ("GET /v1/accounts/{account}/entities/{kind}/{id}", 404) in statuses
     assert not [status for _, status in statuses if status >= 500]
