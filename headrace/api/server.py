@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from headrace.store import Store
 SERVER_FILE: Final = "server.json"
 GRACE_SECONDS: Final = 5
 _START_SECONDS: Final = 30.0
+_SWITCH_SECONDS: Final = 0.001
+"""A proposal passes through three threads (event loop, log, fold). By default each may wait 5 ms for the interpreter,
+which is longer than all the work on it together."""
 _BACKLOG: Final = 1_024
 
 
@@ -34,6 +38,7 @@ def serve(store: Store, settings: Settings, *, ready: Callable[[str], None] = la
     """
     with _listening(store, settings) as (listener, server, url):
         server.ready = lambda: ready(url)
+        sys.setswitchinterval(_SWITCH_SECONDS)
         server.run([listener])
 
 

@@ -6,7 +6,7 @@ slipped in before it was shut is let in properly.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from headrace.errors import AppendUnknownError
@@ -54,9 +54,12 @@ def close_whole(
     closings = {record.partition: record for record in records if CLOSED in record.headers}
     for _ in range(_ROUNDS):
         topic.limit(CLOSED_MESSAGE_BYTES)
-        _until_shut(topic, send, list(closings.values()))
+        _until_told(topic)
         tails = {partition: last(partition) for partition in closings}
-        overtaken = sorted((partition for partition, tail in tails.items() if CLOSED not in tail.headers), reverse=True)
+        if not _overtaken(tails):
+            _until_shut(send, list(closings.values()))
+            tails = {partition: last(partition) for partition in closings}
+        overtaken = _overtaken(tails)
         if not overtaken:
             for n, record in enumerate(records):
                 if CLOSED in record.headers:
@@ -69,15 +72,25 @@ def close_whole(
     raise _unfinished("other writers kept appending: stop them")
 
 
-def _until_shut(topic: Topic, send: Send, closings: Sequence[Record]) -> None:
-    """Return once every partition's leader refuses records. Tried with the closings themselves: one that is let in is a
-    closing like the one before it."""
+def _overtaken(tails: Mapping[int, Stored]) -> list[int]:
+    """The partitions where something came after the closing; partition 0, which says that the log is closed, last."""
+    return sorted((partition for partition, tail in tails.items() if CLOSED not in tail.headers), reverse=True)
+
+
+def _until_told(topic: Topic) -> None:
+    """Return once the brokers say that the topic is shut."""
     deadline = time.monotonic() + _SHUT_SECONDS
     pause = threading.Event()
     while topic.taken_bytes() != CLOSED_MESSAGE_BYTES:
         if time.monotonic() > deadline:
             raise _unfinished("the brokers do not learn that the topic is shut")
         pause.wait(_LOOK_SECONDS)
+
+
+def _until_shut(send: Send, closings: Sequence[Record]) -> None:
+    """Return once every partition's leader refuses records. Tried with the closings themselves: one that is let in is a
+    closing like the one before it."""
+    deadline = time.monotonic() + _SHUT_SECONDS
     left = list(closings)
     while left:
         tried = zip(left, send(left), strict=True)

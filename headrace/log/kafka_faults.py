@@ -67,7 +67,12 @@ class Trouble:
 
     def __init__(self) -> None:
         self._said = ""
-        self._guard = threading.Lock()
+        self._guard: Final = threading.Lock()
+        self._poll: Callable[[float], int] | None = None
+
+    def heard_by(self, poll: Callable[[float], int]) -> None:
+        """For a client that nobody polls: what makes it complain."""
+        self._poll = poll
 
     def __call__(self, error: KafkaError) -> None:
         """For ``error_cb``."""
@@ -78,6 +83,8 @@ class Trouble:
 
     def __str__(self) -> str:
         """``; the client says: …``, or nothing."""
+        if self._poll is not None:
+            self._poll(0)
         with self._guard:
             return f"; the client says: {self._said}" if self._said else ""
 

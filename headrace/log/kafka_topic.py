@@ -56,6 +56,7 @@ class Topic:
         self._address: Final = address
         self._trouble: Final = Trouble()
         self._admin: Final = AdminClient(client_settings(address, self._trouble))
+        self._trouble.heard_by(self._admin.poll)
         self._resource: Final = ConfigResource(ResourceType.TOPIC, address.topic)
 
     def create(self, partitions: int) -> None:
@@ -205,8 +206,8 @@ def check_count(address: KafkaAddress, has: int, made_with: int) -> None:
     """
     if has != made_with:
         raise LogMismatchError(
-            f"{address} has {has} partitions and was made with {made_with}: accounts would move between them. Partitions"
-            " cannot be taken away again: copy the log to a new topic"
+            f"{address} has {has} partitions and was made with {made_with}: accounts would move between them."
+            " Partitions cannot be taken away again: copy the log to a new topic"
         )
 
 

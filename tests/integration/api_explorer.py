@@ -97,7 +97,8 @@ def explore(url: str, key: str, real: Real, examples: int, seed: int | None) -> 
         turn += 1
         case.path_parameters = real.path(case.path_parameters or {}, case.operation.label, turn)
         case.query = real.query(case.query or {})
-        case.body = real.body(case.body)
+        if case.meta is None or case.meta.generation.mode.is_positive:
+            case.body = real.body(case.body)
         return case
 
     def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:

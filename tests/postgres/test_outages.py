@@ -130,9 +130,8 @@ def test_a_database_that_is_not_there_is_unavailable(database: str) -> None:
 
 def _holding(database: str, schema: str, stack: ExitStack, *, copying: bool) -> psycopg.Connection[Any]:
     """A worker that was stopped within its transaction: it holds partition rows and says no more."""
-    connection = stack.enter_context(
-        psycopg.connect(database, autocommit=True, application_name=f"headrace processor {schema}")
-    )
+    connection = psycopg.connect(database, autocommit=True, application_name=f"headrace processor {schema}")
+    stack.callback(connection.close)
     connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
     connection.execute("BEGIN")
     connection.execute("UPDATE partitions SET next_offset = next_offset")
