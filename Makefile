@@ -12,10 +12,10 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup demo test lint lock bench
+.PHONY: help setup demo test lint lock bench stack stack-down
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Build .venv from the hash-checked locks (PYTHON=python3.12 picks the interpreter)
 	@$(if $(filter setup,$(MAKECMDGOALS)),echo "==> ready: $(BIN)/headrace",:)
@@ -24,6 +24,7 @@ demo: $(STAMP)  ## Watch stale agent output being refused, on real parts
 	@$(BIN)/headrace demo
 
 test: lint  ## Lint, then the whole test suite
+	@$(if $(HEADRACE_TEST_KAFKA),:,$(BIN)/python -m infra.stack fetch --install)
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -47,6 +48,12 @@ lock: $(BIN)/uv  ## Write the locks anew from pyproject.toml (UPGRADE=1 takes ne
 
 bench: $(STAMP)  ## Measure: appends, folds, verdicts, queries
 	@$(BIN)/python -m tests.benchmarks
+
+stack: $(STAMP)  ## Start a real Kafka and PostgreSQL here, without Docker (PARTS=kafka,postgres,registry BROKERS=1)
+	@$(BIN)/python -m infra.stack up $(if $(PARTS),--parts $(PARTS)) $(if $(BROKERS),--brokers $(BROKERS))
+
+stack-down: $(STAMP)  ## Stop them (REMOVE=1 deletes what they kept)
+	@$(BIN)/python -m infra.stack down $(if $(REMOVE),--remove)
 
 $(STAMP): $(BIN)/uv pyproject.toml infra/lock/dev.txt
 	@for stage in $(STAGES); do test -e headrace/$$stage || ln -s ../$$stage headrace/$$stage; done

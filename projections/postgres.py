@@ -10,7 +10,7 @@ Connect to the server itself or through a pooler in session mode: what is set be
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final, Self
 
 import psycopg
@@ -166,7 +166,7 @@ class PostgresTables:
     # -- queries --------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[Reader]:
+    def snapshot(self) -> Generator[Reader]:
         """See :class:`headrace.projections.port.Tables`."""
         if self._closed:
             raise UnavailableError(f"the tables in {self.address.named} were closed; open them again")
@@ -250,7 +250,7 @@ class PostgresTables:
     def _fence(self, connection: Session, memory: Memory) -> None:
         """First of all: only who saw this partition where it is may move it."""
         row, first = memory.partition, memory.first_offset
-        values = dict(zip(rows.PARTITION_COLUMNS, rows.partition_values(row), strict=True))
+        values: dict[str, Any] = dict(zip(rows.PARTITION_COLUMNS, rows.partition_values(row), strict=True))
         values["policy"], values["kinds"] = escaped_json(values["policy"]), escaped_json(values["kinds"])
         values["successor"] = escaped(row.successor) if row.successor is not None else None
         if first == 0:

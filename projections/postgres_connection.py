@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -121,7 +121,7 @@ def _shown(value: Any) -> Any:
 
 
 @contextmanager
-def translated(named: str, doing: str) -> Iterator[None]:
+def translated(named: str, doing: str) -> Generator[None]:
     """PostgreSQL's errors as headrace's: ``doing`` is what was tried, such as ``read``.
 
     :raises HaltError: trying again cannot help: a statement and the tables do not fit, a right is missing, the data is

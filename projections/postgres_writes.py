@@ -1,7 +1,7 @@
 """What a batch changed, into PostgreSQL: a fixed number of statements, none of them row by row.
 
-History is only added to, by ``COPY``. Current state is put in place by one ``INSERT … SELECT … FROM unnest(…) ON
-CONFLICT DO UPDATE`` a table.
+History is only added to, by ``COPY``; a few rows by an ``INSERT`` that is planned once, which answers sooner. Current
+state is put in place by one ``INSERT … SELECT … FROM unnest(…) ON CONFLICT DO UPDATE`` a table.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +20,8 @@ from headrace.projections.postgres_migrations import Columns
 from headrace.projections.postgres_text import escaped
 from headrace.schemas.registry import Registry
 
+_FEW: Final = 20
+"""So many rows of history are inserted; more are copied."""
 _ENTITY_KEY: Final = ("tenant", "account", "id")
 _CLAIM_KEY: Final = ("tenant", "account", "kind", "entity")
 _RELEASED: Final = (
@@ -29,7 +31,7 @@ _RELEASED: Final = (
 )
 
 
-class _Upsert(NamedTuple):
+class _Insert(NamedTuple):
     """A statement, and the types of its parameters: one array a column."""
 
     statement: bytes
@@ -41,6 +43,42 @@ class _Upsert(NamedTuple):
             connection.execute(self.statement, arrays(self.types, found))
 
 
+class _History:
+    """A table that is only added to. ``free`` names the columns whose text may hold any character; the others are ids
+    and the like."""
+
+    def __init__(self, table: str, names: Sequence[str], free: Sequence[str], columns: Columns) -> None:
+        self._insert: Final = _insert(table, names, columns)
+        self._copy: Final = f"COPY {table} ({_quoted(names)}) FROM STDIN".encode()
+        self._free: Final = [names.index(name) for name in free]
+
+    def add(
+        self,
+        connection: Session,
+        count: int,
+        values: Iterable[Sequence[Any]],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        """``count`` rows. ``meanwhile`` is called while the server takes them in."""
+        if 0 < count <= _FEW:
+            self._insert.run(connection, values)
+        elif count:
+            with connection.cursor() as cursor, cursor.copy(self._copy) as copy:
+                for row in values:
+                    copy.write_row(self._clean(row))
+                if meanwhile is not None:
+                    meanwhile()
+                return
+        if meanwhile is not None:
+            meanwhile()
+
+    def _clean(self, row: Sequence[Any]) -> Sequence[Any]:
+        for place in self._free:
+            if row[place] is not None and escaped(row[place]) is not row[place]:
+                row = [*row[:place], escaped(row[place]), *row[place + 1 :]]
+        return row
+
+
 class Writer:
     """Writes what a batch changed, inside a transaction that is under way."""
 
@@ -50,6 +88,10 @@ class Writer:
         self._entities: Final = {
             name: _upsert(kind.table, column_names(kind), _ENTITY_KEY, columns) for name, kind in kinds.items()
         }
+        self._events: Final = _History("events", rows.EVENT_COLUMNS, ("proposal", "note"), columns)
+        self._touches: Final = _History("touches", rows.TOUCH_COLUMNS, ("container_id",), columns)
+        self._verdicts: Final = _History("verdicts", rows.VERDICT_COLUMNS, ("proposal", "text"), columns)
+        self._quarantine: Final = _History("quarantine", rows.QUARANTINE_COLUMNS, ("reason",), columns)
         self._proposals: Final = _upsert("proposals", rows.PROPOSAL_COLUMNS, _ENTITY_KEY, columns)
         self._sources: Final = _upsert("sources", rows.SOURCE_COLUMNS, ("tenant", "account", "source"), columns)
         self._claims: Final = _upsert("claims", rows.CLAIM_COLUMNS, _CLAIM_KEY, columns)
@@ -57,26 +99,21 @@ class Writer:
     def write(self, connection: Session, memory: Memory, batch: Sequence[Stored]) -> None:
         """Everything but the partition's own row."""
         partition, notes = memory.partition.partition, memory.notes
-        changed: list[tuple[_Upsert, list[Array]]] = []
+        changed: list[tuple[_Insert, list[Array]]] = []
 
         def prepare_entities() -> None:
             changed.extend(self._changed_entities(memory))
 
         events = (rows.event_values(partition, mark, notes.get(mark.entry.offset)) for mark in memory.marks)
-        _copy(connection, "events", rows.EVENT_COLUMNS, events, ("proposal", "note"))
+        self._events.add(connection, len(memory.marks), events)
         # The server takes in what was sent while the entities are made ready here: it has a processor of its own.
-        if memory.touches:
-            touches = rows.touch_values(memory)
-            _copy(connection, "touches", rows.TOUCH_COLUMNS, touches, ("container_id",), meanwhile=prepare_entities)
-        else:
-            prepare_entities()
+        self._touches.add(connection, len(memory.touches), rows.touch_values(memory), prepare_entities)
         for upsert, columns in changed:
             connection.execute(upsert.statement, columns)
         self._proposals.run(
             connection, (rows.proposal_values(partition, row) for row in memory.changed_proposals.values())
         )
-        if memory.judged:
-            _copy(connection, "verdicts", rows.VERDICT_COLUMNS, rows.verdict_values(memory), ("proposal", "text"))
+        self._verdicts.add(connection, len(memory.judged), rows.verdict_values(memory))
         self._sources.run(connection, (rows.source_values(row) for row in memory.changed_sources.values()))
         self._write_claims(connection, memory)
         poison = [
@@ -84,10 +121,9 @@ class Writer:
             for mark in memory.marks
             if mark.disposition == "quarantined" or isinstance(mark.entry, Poison)
         ]
-        if poison:
-            _copy(connection, "quarantine", rows.QUARANTINE_COLUMNS, poison, ("reason",))
+        self._quarantine.add(connection, len(poison), poison)
 
-    def _changed_entities(self, memory: Memory) -> Iterable[tuple[_Upsert, list[Array]]]:
+    def _changed_entities(self, memory: Memory) -> Iterable[tuple[_Insert, list[Array]]]:
         by_kind: dict[str, list[Sequence[Any]]] = {}
         partition = memory.partition.partition
         for ref, row in memory.changed_entities.items():
@@ -122,36 +158,18 @@ class Writer:
         self._claims.run(connection, held)
 
 
-def _upsert(table: str, names: Sequence[str], key: Sequence[str], columns: Columns) -> _Upsert:
+def _insert(table: str, names: Sequence[str], columns: Columns) -> _Insert:
     types = tuple(columns[table][name] for name in names)
     given = ", ".join("%b" for _ in types)
+    statement = f"INSERT INTO {table} ({_quoted(names)}) SELECT * FROM unnest({given})"  # noqa: S608 - our names
+    return _Insert(statement.encode(), types)
+
+
+def _upsert(table: str, names: Sequence[str], key: Sequence[str], columns: Columns) -> _Insert:
+    insert = _insert(table, names, columns)
     replaced = ", ".join(f'"{name}" = EXCLUDED."{name}"' for name in names if name not in key)
-    statement = (
-        f"INSERT INTO {table} ({_quoted(names)}) SELECT * FROM unnest({given})"  # noqa: S608 - our names and types
-        f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {replaced}"
-    )
-    return _Upsert(statement.encode(), types)
-
-
-def _copy(
-    connection: Session,
-    table: str,
-    names: Sequence[str],
-    values: Iterable[Sequence[Any]],
-    free: Sequence[str],
-    *,
-    meanwhile: Callable[[], None] | None = None,
-) -> None:
-    """Add rows. ``free`` names the columns whose text may hold any character; the others are ids and the like."""
-    places = [names.index(name) for name in free]
-    with connection.cursor() as cursor, cursor.copy(f"COPY {table} ({_quoted(names)}) FROM STDIN".encode()) as copy:
-        for row in values:
-            for place in places:
-                if row[place] is not None and escaped(row[place]) is not row[place]:
-                    row = [*row[:place], escaped(row[place]), *row[place + 1 :]]  # noqa: PLW2901 - the same row
-            copy.write_row(row)
-        if meanwhile is not None:
-            meanwhile()
+    conflict = f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {replaced}"
+    return insert._replace(statement=insert.statement + conflict.encode())
 
 
 def _quoted(names: Iterable[str]) -> str:

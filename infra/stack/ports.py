@@ -63,6 +63,8 @@ def answers(port: int) -> bool:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
+        # As servers do: connections of one that has just stopped, which the kernel still remembers, do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -8,8 +8,9 @@ In its directory:
 ``lease``       a FIFO that users hold open for writing. The kernel closes it for a user that dies, so when the last
                 one is gone the service notices, stops everything and removes the directory. A service without users
                 (``up``) has none and runs until it is told to stop
-``turn``        locked by who joins and by the service while it leaves, so that nobody joins one that is leaving
 ==============  =====================================================================================
+
+Beside it, ``NAME.turn`` is locked by who joins, and by the service while it leaves: nobody joins one that is leaving.
 """
 
 import fcntl
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Final, NamedTuple
@@ -55,10 +56,9 @@ def joined(directory: Path, wanted: Wanted) -> Generator[Mapping[str, str], None
 
     :raises UnavailableError: it cannot be started; the message says why.
     """
-    own(directory)
     lease = directory / "lease"
-    with (directory / "turn").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with _turn(directory):
+        own(directory)
         held = _take(lease)
         if held is None:
             lease.unlink(missing_ok=True)
@@ -114,7 +114,7 @@ def run(directory: Path, wanted: Wanted, *, leased: bool, tell: int | None) -> N
 
     :raises UnavailableError: the parts do not come up, or another service runs in this directory.
     """
-    with (directory / "running").open("w") as running:
+    with (directory / "running").open("w") as running, ExitStack() as leaving:
         wake = _stop_signals()
         lease = os.open(directory / "lease", os.O_RDONLY | os.O_NONBLOCK) if leased else None
         stack: ComposeStack | LocalStack | None = None
@@ -128,13 +128,14 @@ def run(directory: Path, wanted: Wanted, *, leased: bool, tell: int | None) -> N
                 raise
             _write(directory / "addresses", json.dumps(found))
             _tell(tell, "ready")
-            _until_left(directory, lease, wake)
+            _until_left(directory, lease, wake, leaving)
         finally:
             if stack is not None:
                 (directory / "addresses").unlink(missing_ok=True)
                 stack.stop()
                 if leased:
                     shutil.rmtree(directory, ignore_errors=True)
+                    directory.with_name(f"{directory.name}.turn").unlink(missing_ok=True)
 
 
 def _lock(running: IO[str], directory: Path) -> None:
@@ -213,7 +214,8 @@ def _woken(_number: int, _frame: FrameType | None) -> None:
     """The descriptor tells; a handler of Python's own is what makes the system call it."""
 
 
-def _until_left(directory: Path, lease: int | None, wake: int) -> None:
+def _until_left(directory: Path, lease: int | None, wake: int, leaving: ExitStack) -> None:
+    """Return when told to stop, or left alone: then it is our turn until ``leaving`` is over."""
     waiting = select.poll()
     waiting.register(wake, select.POLLIN)
     if lease is not None:
@@ -222,14 +224,24 @@ def _until_left(directory: Path, lease: int | None, wake: int) -> None:
         told = {descriptor for descriptor, _ in waiting.poll()}
         if wake in told:
             return
-        # The last user is gone. Unless another joins at this very moment, leave; who comes later finds nobody here.
-        with (directory / "turn").open("w") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            if not any(descriptor == lease for descriptor, _ in waiting.poll(0)):
-                continue
-            (directory / "addresses").unlink(missing_ok=True)
-            (directory / "lease").unlink(missing_ok=True)
+        # The last user is gone. Unless another has joined by the time it is our turn, leave.
+        leaving.enter_context(_turn(directory))
+        if lease in {descriptor for descriptor, _ in waiting.poll(0)}:
             return
+        leaving.close()
+
+
+@contextmanager
+def _turn(directory: Path) -> Generator[None, None, None]:
+    """Alone among those who join in ``directory`` and the service that leaves it."""
+    file = directory.with_name(f"{directory.name}.turn")
+    while True:
+        with file.open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            if file.exists() and file.stat().st_ino == os.fstat(turn.fileno()).st_ino:
+                yield
+                return
+        # Whoever had the turn before took the file away.
 
 
 def _runs(directory: Path) -> bool:

@@ -56,6 +56,9 @@ def test_a_store_is_never_played_over(tmp_path: Path) -> None:
 
 
 def test_without_a_calendar_server_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    def nothing(_: str) -> None:
+        """No such package."""
+
+    monkeypatch.setattr("importlib.util.find_spec", nothing)
     with pytest.raises(UnavailableError, match=r"headrace\[demo\]"):
         run_demo(store=tmp_path / "store", as_json=True)

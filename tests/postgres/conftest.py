@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -51,7 +51,7 @@ def _ends_with_its_parent() -> None:
 
 
 @contextlib.contextmanager
-def _server(folder: Path) -> Iterator[str]:
+def _server(folder: Path) -> Generator[str]:
     """A server in a folder; its address. It listens on a socket in that folder only."""
     user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name  # PostgreSQL refuses root
     if os.geteuid() == 0:

@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from headrace.errors import HaltError, UnavailableError
 from headrace.processors.applied import Applied
@@ -122,7 +123,7 @@ class _changes:  # noqa: N801 - read as a verb: with changes(...) as changed
 def test_a_listener_without_tables_is_refused(database: str, schema: str) -> None:
     with pytest.raises(HaltError, match="no tables"):
         PostgresApplied(database, Applied(), schema=schema).__enter__()
-    nowhere = psycopg.conninfo.make_conninfo(database, host="/nowhere")
+    nowhere = make_conninfo(database, host="/nowhere")
     with pytest.raises(UnavailableError):
         PostgresApplied(nowhere, Applied(), schema=schema).__enter__()
 
