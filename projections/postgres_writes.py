@@ -57,19 +57,16 @@ class _History:
         connection: Session,
         count: int,
         values: Iterable[Sequence[Any]],
-        meanwhile: Callable[[], None] | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         """``count`` rows. ``meanwhile`` is called while the server takes them in."""
-        if 0 < count <= _FEW:
+        if count <= _FEW:
             self._insert.run(connection, values)
-        elif count:
-            with connection.cursor() as cursor, cursor.copy(self._copy) as copy:
-                for row in values:
-                    copy.write_row(self._clean(row))
-                if meanwhile is not None:
-                    meanwhile()
-                return
-        if meanwhile is not None:
+            meanwhile()
+            return
+        with connection.cursor() as cursor, cursor.copy(self._copy) as copy:
+            for row in values:
+                copy.write_row(self._clean(row))
             meanwhile()
 
     def _clean(self, row: Sequence[Any]) -> Sequence[Any]:

@@ -14,7 +14,7 @@ from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble, client_settings, is_beyond, meaning, silence
 from headrace.log.port import Stored
 
-_GROUP: Final = "headrace-log"
+GROUP: Final = "headrace-log"
 """librdkafka wants a group; nothing joins it and nothing is committed."""
 _IDLE: Final = 4
 _SLICE_SECONDS: Final = 0.5
@@ -27,7 +27,7 @@ def consumer_settings(address: KafkaAddress, trouble: Trouble) -> dict[str, Any]
     """What every consumer of a log is made with."""
     return {
         **client_settings(address, trouble),
-        "group.id": _GROUP,
+        "group.id": GROUP,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",  # a replaced or truncated log must be noticed, never skipped over

@@ -41,6 +41,11 @@ _EARLIEST: Final[OffsetSpec] = EarliestSpec()  # type: ignore[no-untyped-call]
 _APPEAR_SECONDS: Final = 30.0
 
 
+def topic_settings(min_insync: int) -> dict[str, str]:
+    """What a new log's topic is configured with."""
+    return {**_SETTINGS, _SIZE: str(MAX_MESSAGE_BYTES), _IN_SYNC: str(min_insync)}
+
+
 class TopicState(NamedTuple):
     """A topic as it is. ``id`` is Kafka's own: one that is deleted and made again under the same name has another."""
 
@@ -65,7 +70,7 @@ class Topic:
         :raises BadInputError: it is there with another number of partitions, or the cluster cannot hold it so.
         """
         address = self._address
-        settings = {**_SETTINGS, _SIZE: str(MAX_MESSAGE_BYTES), _IN_SYNC: str(address.min_insync)}
+        settings = topic_settings(address.min_insync)
         wanted = NewTopic(address.topic, partitions, replication_factor=address.replication, config=settings)
         made = self._admin.create_topics([wanted], request_timeout=self._address.request_seconds)[address.topic]
         try:

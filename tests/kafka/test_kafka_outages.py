@@ -9,15 +9,18 @@ from typing import NamedTuple
 
 import pytest
 
-from headrace.errors import AppendUnknownError, UnavailableError
+from headrace.errors import AppendUnknownError, NotFoundError, UnavailableError
 from headrace.log.kafka import KafkaLog
 from infra.stack.kafka import KafkaCluster
-from tests.contract.log_conformance import PATIENCE_SECONDS, read_all
+from infra.topics import RIGHTS
+from tests.contract.log_conformance import PATIENCE_SECONDS, closing, read_all
 from tests.kafka.certificates import make_certificates
 from tests.kafka.topics import Cluster, opened, record
 
 _PASSWORD = "pass word,=;&"
-_LOGIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_headrace="pass word,=;&";'
+_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required " + " ".join(
+    f'user_{name}="{_PASSWORD}"' for name in ("headrace", *RIGHTS, "nobody")
+)
 
 
 class Guarded(NamedTuple):
@@ -27,11 +30,19 @@ class Guarded(NamedTuple):
     trust: Path
     password: Path
 
-    def url(self, *, protocol: str = "sasl_ssl", password: Path | None = None, trust: Path | None = None) -> str:
-        """The address of a new log behind the guard."""
+    def url(
+        self,
+        topic: str = "",
+        *,
+        who: str = "headrace",
+        protocol: str = "sasl_ssl",
+        password: Path | None = None,
+        trust: Path | None = None,
+    ) -> str:
+        """The address of a log behind the guard; without a topic, of one that nobody has."""
         return (
-            f"kafka://{self.cluster.client_bootstrap}/{Cluster.name()}?replication.factor=1&request.timeout.ms=3000"
-            f"&security.protocol={protocol}&sasl.mechanism=PLAIN&sasl.username=headrace"
+            f"kafka://{self.cluster.client_bootstrap}/{topic or Cluster.name()}?replication.factor=1"
+            f"&request.timeout.ms=3000&security.protocol={protocol}&sasl.mechanism=PLAIN&sasl.username={who}"
             f"&sasl.password.file={password or self.password}&ssl.ca.location={trust or self.trust}"
         )
 
@@ -47,7 +58,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         "listener.name.client.ssl.keystore.type": "PEM",
         "listener.name.client.ssl.keystore.location": str(keystore),
         "listener.name.client.sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.client.plain.sasl.jaas.config": _LOGIN,
+        "listener.name.client.plain.sasl.jaas.config": f"{_LOGIN};",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS;User:headrace",
     }
     with KafkaCluster(directory / "kafka", protocol="SASL_SSL", listener=listener) as cluster:
         yield Guarded(cluster, trust, password)
@@ -88,6 +101,29 @@ def test_a_broker_that_is_not_trusted_is_not_spoken_to(guarded: Guarded, tmp_pat
 def test_no_tls_where_tls_is_asked_for(guarded: Guarded) -> None:
     with pytest.raises(UnavailableError, match="check that the brokers"):
         KafkaLog.open(guarded.url(protocol="sasl_plaintext"))
+
+
+def test_everybody_may_do_what_they_are_for_and_no_more(guarded: Guarded, plain: Cluster) -> None:
+    topic = plain.name()
+    for who, operations in RIGHTS.items():
+        plain.allow(f"User:{who}", topic, operations)
+    with KafkaLog.create(guarded.url(topic, who="creator"), 2) as log:
+        opened(log)
+    with KafkaLog.open(guarded.url(topic, who="writer")) as log:
+        assert log.append([record(1, b"written")]) == [(1, 1)]
+        with pytest.raises(UnavailableError, match="check its credentials and ACLs"):
+            log.append([closing(0), closing(1)])
+        assert log.describe().ends == (1, 2)
+    with KafkaLog.open(guarded.url(topic, who="reader")) as log:
+        assert log.wait({1: 1}, PATIENCE_SECONDS) == {1}
+        assert log.read(1, 1, 9)[0].value == b"written"
+        with pytest.raises(UnavailableError, match="check its credentials and ACLs"):
+            log.append([record(1, b"not mine to write")])
+    with pytest.raises((UnavailableError, NotFoundError), match="ACLs|no such log"):
+        KafkaLog.open(guarded.url(topic, who="nobody"))
+    with KafkaLog.open(guarded.url(topic, who="creator")) as log:
+        log.append([closing(0), closing(1)])
+        assert log.describe().ends == (2, 3)
 
 
 def test_a_broker_that_stops_answering_leaves_an_append_unknown_and_a_retry_safe(

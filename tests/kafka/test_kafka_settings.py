@@ -13,6 +13,7 @@ from headrace.processors.core.policy import DEFAULT_POLICY
 from headrace.producers.opening import open_log
 from headrace.schemas.registry import Registry, built_in
 from infra.stack.ports import free_ports
+from infra.topics import create_command
 from tests.contract.log_conformance import LOG_ID, PATIENCE_SECONDS, closing, opening
 from tests.kafka.topics import Cluster, opened, record
 
@@ -94,6 +95,14 @@ def test_a_setting_that_breaks_a_promise_is_refused_and_the_message_mends_it(
     assert change is not None
     cluster.configure(topic, dict(pair.split("=") for pair in change[1].split(",")))
     KafkaLog.open(cluster.url(topic)).close()
+
+
+def test_a_topic_made_by_the_printed_command_is_accepted(cluster: Cluster) -> None:
+    topic = cluster.name()
+    words = create_command(cluster.bootstrap, topic, partitions=2, replication=1, min_insync=1)
+    cluster.make(topic, settings=dict(word.split("=", 1) for word in words[words.index("--config") :] if "=" in word))
+    with KafkaLog.open(cluster.url(topic)) as log:
+        assert log.describe().partitions == 2
 
 
 def test_every_wrong_setting_is_named_at_once(cluster: Cluster) -> None:

@@ -1,5 +1,6 @@
 """Topics for tests of the Kafka log, and what a stranger does to them."""
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -7,11 +8,13 @@ from typing import Any
 
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from headrace.log.kafka import KafkaLog
+from headrace.log.kafka_reader import GROUP
 from headrace.log.port import Log, Record
 from tests.contract.log_conformance import opening
 
@@ -75,6 +78,15 @@ class Cluster:
         place = TopicPartition(topic, partition, before)
         self._admin.delete_records([place])[place].result(_SECONDS)
 
+    def allow(self, principal: str, topic: str, operations: Sequence[str]) -> None:
+        """Give somebody rights on a topic, and what every reader needs of the group that nobody joins."""
+        wanted = [(ResourceType.TOPIC, topic, AclOperation[snake(one)]) for one in operations]
+        for kind, name, operation in (*wanted, (ResourceType.GROUP, GROUP, AclOperation.DESCRIBE)):
+            rule = AclBinding(
+                kind, name, ResourcePatternType.LITERAL, principal, "*", operation, AclPermissionType.ALLOW
+            )
+            self._admin.create_acls([rule])[rule].result(_SECONDS)
+
     def put(self, topic: str, partition: int, values: Sequence[bytes | None], *, transaction: bool = False) -> None:
         """Append as somebody who knows nothing of logs."""
         more = {"transactional.id": secrets.token_hex(4)} if transaction else {}
@@ -87,6 +99,11 @@ class Cluster:
             assert producer.flush(_SECONDS) == 0
             if transaction:
                 producer.commit_transaction(_SECONDS)
+
+
+def snake(operation: str) -> str:
+    """``AlterConfigs`` as ``ALTER_CONFIGS``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", operation).upper()
 
 
 def opened(log: KafkaLog) -> KafkaLog:

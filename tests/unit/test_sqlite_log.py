@@ -144,14 +144,13 @@ with SqliteLog.open(sys.argv[1], writer=False) as log:
 import os
 from headrace.errors import UnavailableError
 log = SqliteLog.open(sys.argv[1])
-reading, writing = os.pipe()
 if os.fork() == 0:
     try:
         log.append([event(0, b"from the child")])
     except UnavailableError as error:
         log.close()
         print("forked" in str(error), flush=True)
-    os.read(reading, 1)  # lives on when its parent is killed, until the test closes the pipe
+    sys.stdin.read()  # lives on when its parent is killed, until the test closes that pipe
     os._exit(0)
 sys.stdin.readline()
 """
