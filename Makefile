@@ -12,7 +12,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup demo test lint lock bench stack stack-down
+.PHONY: help setup demo test test-kafka lint lock bench stack stack-down
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,10 +23,15 @@ setup: $(STAMP)  ## Build .venv from the hash-checked locks (PYTHON=python3.12 p
 demo: $(STAMP)  ## Watch stale agent output being refused, on real parts
 	@$(BIN)/headrace demo
 
-test: lint  ## Lint, then the whole test suite
+test: lint  ## Lint, then every test but those of the Kafka log, which is not finished
+	@echo "==> pytest"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/kafka --ignore tests/stack
+	@echo "==> not run here: the Kafka log and the local stack, under construction (make test-kafka)"
+
+test-kafka: $(STAMP)  ## The tests of the Kafka log and the local stack, on a real broker (under construction)
 	@$(if $(HEADRACE_TEST_KAFKA),:,$(BIN)/python -m infra.stack fetch --install)
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/kafka tests/stack
 
 lint: $(STAMP)  ## Style, types and import contracts
 	@echo "==> ruff"

@@ -151,7 +151,9 @@ def meaning(error: Exception, named: str, doing: str) -> HeadraceError:
     if isinstance(error, errors.DiskFull):
         return UnavailableError(f"the disk of {named} is full ({said}); free some space and it goes on")
     if isinstance(error, (*_BUGS, UnicodeEncodeError)):
-        return HaltError(f"the tables in {named} refuse what was folded ({said}): a bug in headrace or in a kind")
+        return HaltError(
+            f"what was to be {doing} and the tables in {named} do not fit ({said}): a bug in headrace or in a kind"
+        )
     if isinstance(error, psycopg.InternalError) and not isinstance(error, errors.ReadOnlySqlTransaction):
         return HaltError(f"PostgreSQL failed on the tables in {named} ({said}): see its log, mend it, start again")
     return UnavailableError(f"the tables in {named} cannot be {doing} now ({said}); mend that, and it goes on")

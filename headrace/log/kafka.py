@@ -26,7 +26,7 @@ from headrace.log.admission import CLOSED, OPENED, Admission, check_partition, c
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_appender import Appender, Outcome, check_sizes
 from headrace.log.kafka_closing import close_whole, successor_in
-from headrace.log.kafka_faults import is_too_large, meaning, nothing_landed, patiently
+from headrace.log.kafka_faults import is_too_large, meaning, patiently
 from headrace.log.kafka_follower import Follower
 from headrace.log.kafka_gate import Gate
 from headrace.log.kafka_reader import Reader
@@ -315,14 +315,16 @@ class KafkaLog:
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]
         if any(map(is_too_large, errors)):
             self._await_end()
-        if any(outcome.error is None or not nothing_landed(outcome.error) for outcome in outcomes):
-            why = f"{errors[0].str()} ({errors[0].name()})" if errors else "the client never said"
+        fatal = None if self._appender is None else self._appender.fatal
+        error = fatal or next(iter(errors), None)
+        if error is None or not all(outcome.nowhere for outcome in outcomes):
+            why = f"{error.str()} ({error.name()})" if error is not None else "the client never said"
             raise AppendUnknownError(
                 f"{self._address} could not say whether records landed: {why}{self._trouble()}; retry the same records,"
                 " that is always safe"
             )
         if not all(map(is_too_large, errors)):
-            raise meaning(errors[0], self._address, "appending to", self._trouble())
+            raise meaning(error, self._address, "appending to", self._trouble())
         check_sizes(self._address, records, self._record_bytes)
 
     def _await_end(self) -> None:
@@ -358,7 +360,7 @@ class KafkaLog:
     def _appending(self) -> Appender:
         with self._making:
             self._check_usable()
-            if self._appender is not None and self._appender.broken:
+            if self._appender is not None and self._appender.fatal is not None:
                 self._retired.append(self._appender)
                 self._appender = None
             if self._appender is None:

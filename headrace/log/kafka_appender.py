@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headrace.errors import BadInputError
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_faults import Trouble, client_settings
+from headrace.log.kafka_faults import Trouble, client_settings, nothing_landed
 from headrace.log.port import Record
 
 _POLL_SECONDS: Final = 0.1
@@ -28,13 +28,15 @@ _RECORD_BYTES: Final = 200
 
 
 class Outcome(NamedTuple):
-    """``offset`` once the record is acknowledged, else ``error``; neither when nothing is known of it."""
+    """``offset`` once the record is acknowledged, else ``error``; neither when nothing is known of it. ``nowhere``: it
+    is certainly not in the log."""
 
     offset: int | None
     error: KafkaError | None
+    nowhere: bool
 
 
-_NOTHING_KNOWN: Final = Outcome(None, None)
+_NOTHING_KNOWN: Final = Outcome(None, None, nowhere=False)
 
 
 class _Delivery:
@@ -48,7 +50,8 @@ class _Delivery:
 
     def report(self, index: int, error: KafkaError | None, message: Message) -> None:
         """A record's delivery report."""
-        self.settle(index, Outcome(message.offset(), None) if error is None else Outcome(None, error))
+        offset = message.offset() if error is None else None
+        self.settle(index, Outcome(offset, error, nowhere=error is not None and nothing_landed(error)))
 
     def settle(self, index: int, outcome: Outcome) -> None:
         """What became of a record."""
@@ -80,7 +83,7 @@ class Appender:
             "message.max.bytes": max(record_bytes, 1_000),
             "queue.buffering.max.kbytes": 256 * 1024,
         }
-        self._broken = False
+        self._fatal: KafkaError | None = None
         self._producer: Final = Producer(self._settings)
         self._closing: Final = threading.Event()
         self._thread: Final = threading.Thread(target=self._poll, name="headrace-kafka-append", daemon=True)
@@ -94,7 +97,7 @@ class Appender:
             if error is not None:
                 # Not even queued, and what comes after must not overtake it.
                 for unsent in range(index, len(records)):
-                    delivery.settle(unsent, Outcome(None, error))
+                    delivery.settle(unsent, Outcome(None, error, nowhere=True))
                 break
         delivery.wait(self._timeout)
         return list(delivery.outcomes)
@@ -108,9 +111,9 @@ class Appender:
         self._thread.join()
 
     @property
-    def broken(self) -> bool:
-        """Whether the producer has met an error it does not recover from: a new appender is needed."""
-        return self._broken
+    def fatal(self) -> KafkaError | None:
+        """The error that the producer does not recover from, if it has met one: a new appender is needed."""
+        return self._fatal
 
     def _produce(self, record: Record, report: Any) -> KafkaError | None:
         while True:
@@ -127,14 +130,18 @@ class Appender:
                 self._producer.poll(_FULL_SECONDS)  # the queue is full: help to empty it
             except KafkaException as error:
                 found: KafkaError = error.args[0]
-                self._broken = self._broken or found.fatal()
+                if found.fatal():
+                    self._fatal = self._fatal or found
                 return found
             else:
                 return None
 
     def _poll(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(_POLL_SECONDS)
+            try:
+                self._producer.poll(_POLL_SECONDS)
+            except KafkaException as error:
+                self._fatal = error.args[0]  # what was queued or under way is reported all the same
 
 
 def check_sizes(address: KafkaAddress, records: Sequence[Record], most: int) -> None:

@@ -90,8 +90,8 @@ class Trouble:
 
 
 def client_settings(address: KafkaAddress, trouble: Trouble) -> dict[str, Any]:
-    """What any client is made with: it complains to ``trouble`` and nowhere else."""
-    return {**address.settings(), "log_level": 0, "error_cb": trouble}
+    """What any client is made with: it complains to ``trouble``, and of the worst to the log of this process."""
+    return {**address.settings(), "log_level": 0, "logger": _log, "error_cb": trouble}
 
 
 def is_beyond(error: KafkaError) -> bool:

@@ -119,7 +119,7 @@ def test_everybody_may_do_what_they_are_for_and_no_more(guarded: Guarded, plain:
         assert log.read(1, 1, 9)[0].value == b"written"
         with pytest.raises(UnavailableError, match="check its credentials and ACLs"):
             log.append([record(1, b"not mine to write")])
-    with pytest.raises((UnavailableError, NotFoundError), match="ACLs|no such log"):
+    with pytest.raises((UnavailableError, NotFoundError), match=r"ACLs|no such log"):
         KafkaLog.open(guarded.url(topic, who="nobody"))
     with KafkaLog.open(guarded.url(topic, who="creator")) as log:
         log.append([closing(0), closing(1)])
