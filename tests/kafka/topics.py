@@ -2,11 +2,12 @@
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
@@ -50,6 +51,7 @@ class Cluster:
         }
         new = NewTopic(topic, partitions, replication_factor=1, config=wanted)
         self._admin.create_topics([new])[topic].result(_SECONDS)
+        until(lambda: self._partitions(topic) == partitions)
 
     def configure(self, topic: str, settings: Mapping[str, str]) -> None:
         """Change settings of a topic."""
@@ -58,6 +60,7 @@ class Cluster:
         ]
         resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
         self._admin.incremental_alter_configs([resource])[resource].result(_SECONDS)
+        until(lambda: settings.items() <= self.settings(topic).items())
 
     def settings(self, topic: str) -> dict[str, str]:
         """A topic's settings."""
@@ -68,10 +71,12 @@ class Cluster:
     def delete(self, topic: str) -> None:
         """Delete a topic."""
         self._admin.delete_topics([topic])[topic].result(_SECONDS)
+        until(lambda: self._partitions(topic) == 0)
 
     def grow(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions."""
         self._admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(_SECONDS)
+        until(lambda: self._partitions(topic) == partitions)
 
     def cut_front(self, topic: str, partition: int, before: int) -> None:
         """Delete a partition's records before an offset."""
@@ -87,6 +92,16 @@ class Cluster:
             )
             self._admin.create_acls([rule])[rule].result(_SECONDS)
 
+    def _partitions(self, topic: str) -> int:
+        """How many partitions of a topic a broker knows, and leads."""
+        try:
+            found = self._admin.describe_topics(TopicCollection([topic]))[topic].result(_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+            return 0
+        return sum(one.leader is not None for one in found.partitions)
+
     def put(self, topic: str, partition: int, values: Sequence[bytes | None], *, transaction: bool = False) -> None:
         """Append as somebody who knows nothing of logs."""
         more = {"transactional.id": secrets.token_hex(4)} if transaction else {}
@@ -99,6 +114,13 @@ class Cluster:
             assert producer.flush(_SECONDS) == 0
             if transaction:
                 producer.commit_transaction(_SECONDS)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Ask until it is so: brokers learn of a change a moment after it was answered."""
+    deadline = time.monotonic() + _SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "the brokers do not learn of it"
 
 
 def snake(operation: str) -> str:
