@@ -34,12 +34,16 @@ class Engine:
         tables: Tables,
         *,
         schemas: Callable[[], Registry] | None = None,
+        before_commit: Callable[[Memory], object] | None = None,
     ) -> None:
-        """``schemas`` is asked by :meth:`look_for_schemas`; without it the registry stays as it is."""
+        """``schemas`` is asked by :meth:`look_for_schemas`; without it the registry stays as it is. ``before_commit`` is
+        called with what a batch did, before that is committed, and again with the same if the batch is folded again: for
+        what must not get lost (at least once). If it raises, nothing is committed."""
         self._registry = registry
         self._kinds = dict(kinds)
         self._tables = tables
         self._schemas = schemas
+        self._before_commit = before_commit
         self._partitions: dict[int, PartitionRow] = {}
         self._log_id: bytes | None = None
 
@@ -114,6 +118,8 @@ class Engine:
         except KindError:
             self._check_fence(before)
             raise
+        if self._before_commit is not None:
+            self._before_commit(memory)
         self._tables.commit(memory, batch)
         self._partitions[partition] = row
         return memory
