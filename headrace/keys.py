@@ -34,6 +34,11 @@ class Keys:
     def _derive(self, tenant: str, account: str) -> bytes:
         return hmac.digest(self._master, f"account\0{tenant}\0{account}".encode(), "sha256")
 
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that tell this key from others and nothing more: a log's opening names its key."""
+        return hmac.digest(self._master, b"key id", "sha256")[:8].hex()
+
     def pseudonym(self, tenant: str, account: str, text: str) -> str:
         """The pseudonym of a text in an account: ``p-`` and 26 characters. What already is one stays as it is.
 

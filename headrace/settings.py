@@ -6,6 +6,13 @@ in that order of precedence.
     host = "0.0.0.0"                      # HEADRACE_HOST; anything but loopback needs API keys
     port = 8416                           # HEADRACE_PORT; 0 takes a free one
 
+    log_url = "kafka://k1:9092,k2:9092/headrace.events"   # HEADRACE_LOG_URL; without it a file in this directory
+    db_url = "postgresql://headrace@db/headrace"          # HEADRACE_DB_URL; without it a file in this directory
+    db_schema = "headrace"                                # HEADRACE_DB_SCHEMA
+    key_file = "keys/master"                              # HEADRACE_KEY_FILE; the same in every process on the log
+    schema_registry_url = "https://registry:8081"         # HEADRACE_SCHEMA_REGISTRY_URL; optional
+    worker_port = 8417                                    # HEADRACE_WORKER_PORT; a worker's metrics and health
+
     [[api_keys]]
     name = "drafting-agent"               # proposals made with it are agent/drafting-agent's
     sha256 = "…"                          # of the key; the key itself is stored nowhere
@@ -41,6 +48,7 @@ from pydantic_settings import (
 )
 
 from headrace.errors import BadInputError, UnavailableError
+from headrace.places import Places
 from headrace.producers.signatures import SECRET_PREFIX, Endpoint, secret_key
 from headrace.schemas.models import OpaqueId
 from headrace.schemas.refs import ACTOR_KINDS, OPAQUE_ID, ActorRef
@@ -48,6 +56,7 @@ from headrace.store import default_directory
 
 FILE: Final = "headrace.toml"
 DEFAULT_PORT: Final = 8416
+DEFAULT_WORKER_PORT: Final = 8417
 LOCAL_TENANT: Final = "local"
 KEY_PREFIX: Final = "hr_"
 DEFAULT_WEBHOOK: Final = "default"
@@ -108,6 +117,12 @@ class Settings(BaseSettings):
     store: Path = Field(default_factory=default_directory, description="the store's directory")
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = DEFAULT_PORT
+    log_url: str | None = Field(default=None, min_length=1)
+    db_url: str | None = Field(default=None, min_length=1, repr=False, description="may hold a password")
+    db_schema: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,40}$")] = "headrace"
+    key_file: Path | None = Field(default=None, description="relative to the store's directory")
+    schema_registry_url: str | None = Field(default=None, min_length=1)
+    worker_port: Annotated[int, Field(ge=0, le=65_535)] = DEFAULT_WORKER_PORT
     api_keys: tuple[ApiKey, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
 
@@ -118,6 +133,12 @@ class Settings(BaseSettings):
         if len(set(names)) != len(names):
             raise ValueError("two have one name; give each its own")
         return given
+
+    @property
+    def places(self) -> Places:
+        """Where the log, the tables and the key are."""
+        key_file = self.store / self.key_file if self.key_file is not None else None
+        return Places(self.log_url, self.db_url, self.db_schema, key_file)
 
     @classmethod
     def settings_customise_sources(
@@ -141,7 +162,9 @@ def load_settings(store: Path | None = None, *, host: str | None = None, port: i
     """
     given: dict[str, Any] = {"store": store, "host": host, "port": port}
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        found = Settings(**{name: value for name, value in given.items() if value is not None})
+        found.places.checked()
+        return found  # noqa: TRY300
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors(include_input=False)

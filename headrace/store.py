@@ -1,4 +1,6 @@
-"""A store on this machine: a log, its tables, its keys, in one directory. Here the embedded parts are put together.
+"""A store: a log, its tables, its keys. Here the parts are put together.
+
+Embedded, all of it is in one directory, for one process that writes:
 
 ======================  =========================================================================
 ``log.db``              the log: synced to disk, never rewritten; back this up
@@ -6,71 +8,155 @@
 ``keys/master``         pseudonyms and payload hashes derive from it; back this up with the log
 ``server.json``         where the running process answers, while one runs
 ======================  =========================================================================
+
+Distributed (:class:`headrace.places.Places`), the log is in Kafka and the tables are in PostgreSQL, for as many
+processes as there are; the directory holds the key, the settings and ``server.json``.
 """
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
-from headrace.errors import LogMismatchError, NotFoundError
+from headrace.errors import HeadraceError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.keys import Keys
 from headrace.kinds import installed_kinds, installed_schemas
+from headrace.log.kafka import KafkaLog
 from headrace.log.sqlite import SqliteLog
+from headrace.places import EMBEDDED, Places
 from headrace.processors.applied import Applied
+from headrace.processors.core.kind import Kind
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
 from headrace.processors.embedded import EmbeddedHost
 from headrace.processors.engine import Engine
 from headrace.producers.intake import Intake
-from headrace.producers.opening import DEFAULT_PARTITIONS, open_log
+from headrace.producers.opening import DEFAULT_PARTITIONS, check_key, open_log
+from headrace.projections.postgres import PostgresTables
+from headrace.projections.postgres_listener import PostgresApplied
 from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.projections.sqlite import SqliteTables
+from headrace.schemas.registry import Registry
 
 LOG_FILE: Final = "log.db"
 KEY_FILE: Final = Path("keys") / "master"
 
 
+class Host(Protocol):
+    """Runs an engine over the log."""
+
+    def start(self) -> None:
+        """Begin folding."""
+        ...
+
+    def stop(self, timeout: float = 30.0) -> bool:
+        """Finish the batch at hand; whether it ended in time."""
+        ...
+
+
 class Store:
-    """An open store. ``writer=True`` makes it if it is not there, folds it, and keeps every other writer out;
-    ``writer=False`` only reads, also while another process writes.
+    """An open store. ``writer=True`` makes it if it is not there (unless ``make`` is false) and folds it (unless
+    ``fold`` is false: others do); embedded, it keeps every other writer out. ``writer=False`` only reads, also while
+    others write.
 
     :raises WriterLockedError: another process has it open for writing.
-    :raises NotFoundError: there is none to read.
+    :raises NotFoundError: there is none to read, or to write where none may be made.
     :raises HaltError: log and tables do not fit together, or this headrace lacks what the log asks for.
+    :raises UnavailableError: the brokers or the database do not answer.
     """
 
     def __init__(
-        self, directory: Path, *, writer: bool, partitions: int = DEFAULT_PARTITIONS, policy: Policy = DEFAULT_POLICY
+        self,
+        directory: Path,
+        *,
+        writer: bool,
+        partitions: int = DEFAULT_PARTITIONS,
+        policy: Policy = DEFAULT_POLICY,
+        places: Places = EMBEDDED,
+        fold: bool = True,
+        make: bool = True,
     ) -> None:
         self.directory: Final = directory
         self.writer: Final = writer
+        self.places: Final = places.checked()
+        self.key_file: Final = places.key_file if places.key_file is not None else directory / KEY_FILE
         self.registry: Final = installed_schemas()
         self.kinds: Final = installed_kinds()
         self.applied: Final = Applied()
-        self._host: EmbeddedHost | None = None
+        making, folding = writer and make, writer and (fold or not places.shared)
         with ExitStack() as opened:
-            self.log: Final = _log(directory, partitions, writer=writer)
+            self.log: Final = self._open_log(partitions, making=making)
             opened.callback(self.log.close)
-            if writer:
-                open_log(self.log, self.registry, self.kinds, policy)
-            self.keys: Final = Keys.at(directory / KEY_FILE, create=False)
-            self.tables: Final = SqliteTables(directory / TABLES_FILE, self.registry, self.kinds, writable=writer)
+            self.keys: Final = Keys.at(self.key_file, create=False)
+            if making:
+                open_log(self.log, self.registry, self.kinds, policy, key_id=self.keys.id)
+            check_key(self.log, self.keys.id)
+            self.tables: Final = _tables(directory, places, self.registry, self.kinds, making=making, writer=writer)
             opened.callback(self.tables.close)
-            if writer:
-                engine = Engine(self.registry, self.kinds, self.tables, schemas=installed_schemas)
-                self._host = EmbeddedHost(self.log, engine, self.applied)
-                self._host.start()
+            if writer and isinstance(self.tables, PostgresTables) and places.shared:
+                opened.enter_context(_listening(self.tables, places, self.applied))
+            if folding:
+                host = self._host()
+                host.start()
+                opened.callback(host.stop)
             folded = self.tables.resume(0)
             in_force = {name: self.kinds[name] for name in folded.kinds if name in self.kinds} if folded else None
             self.intake: Final = Intake(self.registry, self.keys, self.log.describe().partitions, in_force)
-            opened.pop_all()
+            self._opened: Final = opened.pop_all()
+
+    def _open_log(self, partitions: int, *, making: bool) -> SqliteLog | KafkaLog:
+        if self.places.log_url is None:
+            return self._open_file(partitions, making=making)
+        if making:
+            log = self._make_topic(self.places.log_url, partitions)
+        else:
+            log = KafkaLog.open(self.places.log_url, writer=self.writer)
+        left = log.describe().ends.count(0)
+        if left and not making:
+            log.close()
+            raise UnavailableError(
+                f"the log's creation was interrupted: {left} partitions are not opened yet; finish it with"
+                " `headrace log create`"
+            )
+        return log
+
+    def _make_topic(self, url: str, partitions: int) -> KafkaLog:
+        """The key before the log: to a log that is there no new key may be made."""
+        try:
+            log = KafkaLog.open(url)
+        except NotFoundError:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            Keys.at(self.key_file)
+            return KafkaLog.create(url, partitions)
+        if log.describe().log_id is None:
+            Keys.at(self.key_file)
+        return log
+
+    def _open_file(self, partitions: int, *, making: bool) -> SqliteLog:
+        directory = self.directory
+        if not (directory / LOG_FILE).exists():
+            if not making:
+                raise NotFoundError(f"there is no store at {directory}; `headrace dev --store {directory}` makes one")
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            Keys.at(self.key_file)  # before the log: to a log that is there no new key may be made
+            return SqliteLog.create(directory, partitions)
+        try:
+            return SqliteLog.open(directory, writer=self.writer)
+        except LogMismatchError:
+            if not making or (directory / TABLES_FILE).exists():
+                raise
+            # Nothing was ever folded: perhaps the log's creation was interrupted. Creating resumes that, and only that.
+            return SqliteLog.create(directory, partitions)
+
+    def _host(self) -> Host:
+        engine = Engine(self.registry, self.kinds, self.tables, schemas=installed_schemas)
+        if not self.places.shared:
+            return EmbeddedHost(self.log, engine, self.applied)
+        return EmbeddedHost(self.log, engine, _Told(self.applied))
 
     def close(self) -> None:
-        """Stop folding and close the files."""
-        if self._host is not None:
-            self._host.stop()
-        self.tables.close()
-        self.log.close()
+        """Stop folding and close the files and connections."""
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -79,20 +165,34 @@ class Store:
         self.close()
 
 
-def _log(directory: Path, partitions: int, *, writer: bool) -> SqliteLog:
-    if not (directory / LOG_FILE).exists():
-        if not writer:
-            raise NotFoundError(f"there is no store at {directory}; `headrace dev --store {directory}` makes one")
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        Keys.at(directory / KEY_FILE)  # before the log: to a log that is there no new key may be made
-        return SqliteLog.create(directory, partitions)
-    try:
-        return SqliteLog.open(directory, writer=writer)
-    except LogMismatchError:
-        if not writer or (directory / TABLES_FILE).exists():
-            raise
-        # Nothing was ever folded: perhaps the log's creation was interrupted. Creating resumes that, and only that.
-        return SqliteLog.create(directory, partitions)
+class _Told(Applied):
+    """What the fold in this process says of itself, passed on. How far the tables are, whoever folds them, the database
+    says."""
+
+    def __init__(self, heard: Applied) -> None:
+        super().__init__()
+        self._heard: Final = heard
+
+    def pause(self, partition: int, error: HeadraceError) -> None:
+        super().pause(partition, error)
+        self._heard.pause(partition, error)
+
+    def fail(self, error: HeadraceError, partition: int | None = None) -> None:
+        super().fail(error, partition)
+        self._heard.fail(error, partition)
+
+
+def _tables(
+    directory: Path, places: Places, registry: Registry, kinds: Mapping[str, Kind], *, making: bool, writer: bool
+) -> SqliteTables | PostgresTables:
+    if places.db_url is None:
+        return SqliteTables(directory / TABLES_FILE, registry, kinds, writable=writer)
+    return PostgresTables(places.db_url, registry, kinds, schema=places.db_schema, migrating=making)
+
+
+def _listening(tables: PostgresTables, places: Places, applied: Applied) -> PostgresApplied:
+    assert places.db_url is not None
+    return PostgresApplied(places.db_url, applied, schema=tables.address.schema)
 
 
 def default_directory() -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from headrace.errors import BadInputError, LogMismatchError
-from headrace.log.admission import LOG_ID_HEADER
+from headrace.log.admission import KEY_ID_HEADER, LOG_ID_HEADER
 from headrace.log.port import Log, Record
 from headrace.processors.core.model import FOLD_VERSION
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
@@ -21,8 +21,17 @@ OPERATOR: Final = ActorRef("system", "operator")
 SOURCE: Final = "headrace/operator"
 
 
-def open_log(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy = DEFAULT_POLICY) -> bytes:
+def open_log(
+    log: Log,
+    registry: Registry,
+    kinds: Iterable[str],
+    policy: Policy = DEFAULT_POLICY,
+    *,
+    key_id: str | None = None,
+) -> bytes:
     """Give every partition that lacks one its opening record; returns the log's id (16 bytes).
+
+    ``key_id`` names the master key that everything on this log is to be made with (:func:`check_key`).
 
     Safe to repeat after a crash, and from two processes: partition 0's opening decides the log's id.
 
@@ -34,6 +43,8 @@ def open_log(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy 
         body = {"log_id": named.hex(), "partitions": partitions, **in_force}
         envelope = Envelope(f"open-{named.hex()}-{partition}", SOURCE, "log.opened", OPERATOR)
         headers = (*to_headers(envelope), (LOG_ID_HEADER, named.hex().encode()))
+        if key_id is not None:
+            headers = (*headers, (KEY_ID_HEADER, key_id.encode()))
         return Record(partition, None, headers, registry.encode("log.opened", body))
 
     while True:
@@ -52,6 +63,21 @@ def open_log(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy 
             if log.describe() == described:
                 raise
             # Another process opened something meanwhile. What it wrote counts: go on from there.
+
+
+def check_key(log: Log, key_id: str) -> None:
+    """Pass when the log's opening names this key, or none, or is not there yet.
+
+    :raises LogMismatchError: it names another.
+    """
+    for first in log.read(0, 0, 1):
+        named = dict(first.headers).get(KEY_ID_HEADER, key_id.encode())
+        if named != key_id.encode():
+            raise LogMismatchError(
+                f"this log was made with another master key ({named.decode(errors='replace')[:16]}; the key file here"
+                f" holds {key_id}): what came in with this one would match nothing on it; put the log's key file in place"
+                " (HEADRACE_KEY_FILE)"
+            )
 
 
 def activate(log: Log, registry: Registry, kinds: Iterable[str], policy: Policy) -> list[Position]:

@@ -16,10 +16,13 @@ from headrace.api.server import serve
 from headrace.cli import exits, output
 from headrace.cli.reading import directory
 from headrace.errors import BadInputError
+from headrace.log.kafka_address import KafkaAddress
+from headrace.places import Places
 from headrace.producers.caldav import CaldavSource
 from headrace.producers.endpoint import DEFAULT_ENDPOINT, PATH
 from headrace.producers.feed import Feed
 from headrace.producers.poller import Polled, Poller
+from headrace.projections.postgres_connection import Address
 from headrace.schemas.refs import ActorRef, parse_id
 from headrace.settings import LOCAL_TENANT, SECRET_FILE, Settings, load_settings, webhook_endpoints
 from headrace.store import Store
@@ -37,20 +40,38 @@ class CalendarSync(NamedTuple):
     every_s: float
 
 
-def run(store: Path | None, host: str | None, port: int | None, sync: CalendarSync | None, *, as_json: bool) -> int:
+def run(
+    store: Path | None,
+    host: str | None,
+    port: int | None,
+    sync: CalendarSync | None,
+    *,
+    as_json: bool,
+    fold: bool = True,
+) -> int:
     """Serve until SIGINT or SIGTERM; then end within the server's grace period. Returns the exit code.
+
+    Without ``fold`` others fold and have made everything; that takes a log in Kafka.
 
     :raises WriterLockedError: another process has the store open.
     :raises UnavailableError: the address cannot be listened on.
     :raises BadInputError: the settings cannot be used.
     """
     settings = load_settings(directory(store), host=host, port=port)
+    if not fold and not settings.places.shared:
+        raise BadInputError(
+            "`headrace serve` needs a log that many processes write: set HEADRACE_LOG_URL and HEADRACE_DB_URL; for one"
+            " process there is `headrace dev`"
+        )
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "caldav", "niquests", "urllib3", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         signal.signal(signal.SIGTERM, _stop)
-        with Store(settings.store, writer=True) as opened, _syncing(opened, sync):
+        with (
+            Store(settings.store, writer=True, places=settings.places, fold=fold, make=fold) as opened,
+            _syncing(opened, sync),
+        ):
             serve(opened, settings, ready=lambda url: _ready(url, settings, sync, as_json=as_json))
     except KeyboardInterrupt:
         pass  # the way to end it
@@ -124,6 +145,12 @@ def _polled(store: Store, sync: CalendarSync) -> Polled:
     return Polled(found.source, source, feed)
 
 
+def _elsewhere(places: Places) -> str:
+    parts = [str(KafkaAddress.parse(places.log_url))] if places.log_url is not None else []
+    parts += [Address(places.db_url, places.db_schema).named] if places.db_url is not None else []
+    return "".join(f"\n  {part}" for part in parts)
+
+
 def _ready(url: str, settings: Settings, sync: CalendarSync | None, *, as_json: bool) -> None:
     endpoints = webhook_endpoints(settings)
     secret_file = settings.store / SECRET_FILE
@@ -142,7 +169,7 @@ def _ready(url: str, settings: Settings, sync: CalendarSync | None, *, as_json: 
     given = "" if settings.store == directory(None) else f" --store {settings.store}"
     keys = f"{len(settings.api_keys)} API keys" if settings.api_keys else "no API key needed from this machine"
     lines = [
-        f"headrace runs on {settings.store}",
+        f"headrace runs on {settings.store}{_elsewhere(settings.places)}",
         f"  HTTP API   {url}/v1   ({keys}; {url}/openapi.json)",
         *(f"  webhooks   {url}{PATH}/{name}" for name in endpoints),
     ]

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from headrace.cli import output
-from headrace.cli.reading import SERVER_FILE, directory
+from headrace.cli.reading import SERVER_FILE, directory, no_store, nothing_at
 from headrace.errors import BadInputError, HeadraceError, NotFoundError, UnavailableError
 from headrace.settings import load_settings
-from headrace.store import LOG_FILE, Store
+from headrace.store import Store
 
 _PATIENCE_SECONDS: Final = 35.0
 """Longer than the server ever waits for a verdict."""
@@ -63,12 +63,14 @@ async def open_door(
         async with httpx.AsyncClient(base_url=found, headers=headers, timeout=_PATIENCE_SECONDS) as client:
             yield Door(client, found)
         return
-    if not make and not (place / LOG_FILE).exists():
-        raise NotFoundError(f"there is no store at {place}; `headrace dev --store {place}` makes one")
+    settings = load_settings(place)
+    if not make and nothing_at(place, settings.places):
+        raise no_store(place)
     from headrace.api.app import create_app  # noqa: PLC0415 - not needed where a process runs, and slow to import
 
-    with Store(place, writer=True) as opened:
-        transport = httpx.ASGITransport(create_app(opened, load_settings(place)), raise_app_exceptions=False)
+    shared = settings.places.shared  # then others fold, and only they make logs
+    with Store(place, writer=True, places=settings.places, fold=not shared, make=not shared) as opened:
+        transport = httpx.ASGITransport(create_app(opened, settings), raise_app_exceptions=False)
         async with httpx.AsyncClient(
             transport=transport, base_url="http://localhost", headers=headers, timeout=_PATIENCE_SECONDS
         ) as client:

@@ -44,6 +44,30 @@ def register(app: typer.Typer) -> None:
     app.add_typer(log, name="log", help="Read the log itself: records as they stand there, in order.")
 
 
+@log.command("create")
+def create(
+    *,
+    partitions: Annotated[
+        int, typer.Option("--partitions", min=1, max=65536, metavar="N", help="How many, for the log's whole life.")
+    ] = 64,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the log in Kafka that HEADRACE_LOG_URL names, or finish making it. Safe to repeat, and from several at once.
+
+    With a new log a master key is made, in HEADRACE_KEY_FILE or the store's directory: every process on the log needs
+    the same one.
+    """
+    from headrace.cli.preparing import created
+
+    made = created(store, partitions)
+    if as_json:
+        output.document(made)
+        return
+    output.text(f"log {made['log_id']}, {made['partitions']} partitions")
+    output.note(f"headrace: every process on it needs the key in {made['key_file']}; back it up")
+
+
 @log.command("ls")
 def list_(
     *,

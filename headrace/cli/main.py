@@ -23,12 +23,14 @@ from headrace.cli import (
     exits,
     key,
     log,
+    migrate,
     output,
     policy,
     proposal,
     propose,
     replay,
     send,
+    serve,
     source,
     watch,
 )
@@ -68,7 +70,23 @@ def root(
     """The store where an AI agent's output never lands on a world that has moved on."""
 
 
-for module in (demo, dev, send, propose, watch, log, entity, proposal, audit, replay, source, policy, key):
+for module in (
+    demo,
+    dev,
+    serve,
+    migrate,
+    send,
+    propose,
+    watch,
+    log,
+    entity,
+    proposal,
+    audit,
+    replay,
+    source,
+    policy,
+    key,
+):
     module.register(app)
 
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace.cli import output
-from headrace.cli.reading import rows
+from headrace.cli.reading import no_store, nothing_at, rows
 from headrace.errors import BadInputError, NotFoundError, UnavailableError
 from headrace.processors.core.policy import Policy
 from headrace.producers.opening import activate
-from headrace.store import LOG_FILE, Store, default_directory
+from headrace.settings import load_settings
+from headrace.store import Store
 
 COLUMNS: Final = ("PROPOSAL", "EVENT", "ACTOR", "EFFECT", "ONLY WHERE CONCERNS MEET")
 _PATIENCE_SECONDS: Final = 30.0
@@ -33,11 +34,12 @@ def put_in_force(directory: Path | None, file: Path | None) -> dict[str, Any]:
     :raises BadInputError: the file holds no policy.
     :raises WriterLockedError: a process runs on the store; it must be stopped meanwhile.
     """
-    place = directory or default_directory()
-    if not (place / LOG_FILE).exists():
-        raise NotFoundError(f"there is no store at {place}; `headrace dev --store {place}` makes one")
+    settings = load_settings(directory)
+    place, places = settings.store, settings.places
+    if nothing_at(place, places):
+        raise no_store(place)
     given = _read(file) if file is not None else None
-    with Store(place, writer=True) as store:
+    with Store(place, writer=True, places=places, fold=not places.shared, make=not places.shared) as store:
         policy = given if given is not None else Policy.from_body(in_force(store)["policy"])
         for position in activate(store.log, store.registry, store.kinds, policy):
             if not store.applied.wait(position.partition, position.offset, _PATIENCE_SECONDS):

@@ -10,13 +10,17 @@ import apsw
 from headrace.cli import output
 from headrace.cli.options import Place
 from headrace.errors import BadInputError, NotFoundError, UnavailableError
+from headrace.places import Places
 from headrace.projections.port import Tables
 from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.schemas.refs import Position, Token
+from headrace.settings import load_settings
 from headrace.store import LOG_FILE, Store, default_directory
 
 SERVER_FILE: Final = "server.json"
 """Where the process that runs on a store says where it answers; named here too, for the API need not be imported."""
+_MOVING: Final = 1_000
+"""Records that tables which other machines fold may be behind, just now."""
 
 
 def directory(store: Path | None) -> Path:
@@ -32,17 +36,27 @@ def reading(store: Path | None) -> Generator[Store, None, None]:
     :raises UnavailableError: its tables are missing, or cannot be read now.
     """
     place = directory(store)
-    if (place / LOG_FILE).exists() and not (place / TABLES_FILE).exists():
+    places = load_settings(place).places
+    if places.db_url is None and (place / LOG_FILE).exists() and not (place / TABLES_FILE).exists():
         raise UnavailableError(
             f"the store at {place} has no tables; `headrace dev --store {place}` folds them again from the log"
         )
-    with Store(place, writer=False) as opened:
+    with Store(place, writer=False, places=places) as opened:
         behind = lag(opened)
-        if behind and not (place / SERVER_FILE).exists():
-            output.note(
-                f"headrace: the tables are {behind} records behind the log; `headrace dev --store {place}` folds them"
-            )
+        if behind > _MOVING if places.shared else behind and not (place / SERVER_FILE).exists():
+            folds = "headrace worker" if places.shared else f"headrace dev --store {place}"
+            output.note(f"headrace: the tables are {behind} records behind the log; `{folds}` folds them")
         yield opened
+
+
+def nothing_at(place: Path, places: Places) -> bool:
+    """Whether there is no store. Of one in Kafka only the brokers know."""
+    return not places.shared and not (place / LOG_FILE).exists()
+
+
+def no_store(place: Path) -> NotFoundError:
+    """There is none, and how one is made."""
+    return NotFoundError(f"there is no store at {place}; `headrace dev --store {place}` makes one")
 
 
 def rows(tables: Tables, sql: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -11,13 +11,12 @@ from typing import Any, Final, NamedTuple
 from headrace.cli import output
 from headrace.cli.door import IN_PROCESS, Door, body, open_door, refused
 from headrace.cli.options import Subject
-from headrace.cli.reading import directory
+from headrace.cli.reading import directory, nothing_at
 from headrace.errors import BadInputError, HeadraceError, NotFoundError
 from headrace.producers.delivery import BATCH, SINGLE
 from headrace.producers.endpoint import DEFAULT_ENDPOINT, PATH
 from headrace.producers.signatures import sign
 from headrace.settings import load_settings, webhook_endpoints
-from headrace.store import LOG_FILE
 
 _AT_ONCE: Final = 100
 _SOURCE: Final = "cli"
@@ -39,9 +38,10 @@ def webhook(store: Path | None, name: str | None, secret_file: Path | None, *, r
     if secret_file is not None:
         return Webhook(name or DEFAULT_ENDPOINT, secret_file.read_text(encoding="utf-8").strip())
     place = directory(store)
-    if remote and not (place / LOG_FILE).exists():
+    settings = load_settings(place)
+    if remote and nothing_at(place, settings.places):
         raise BadInputError("with --url the webhook's secret is not known here: give it with --secret-file")
-    known = webhook_endpoints(load_settings(place))
+    known = webhook_endpoints(settings)
     chosen = name or (DEFAULT_ENDPOINT if DEFAULT_ENDPOINT in known else next(iter(known)) if len(known) == 1 else None)
     if chosen is None:
         raise BadInputError(f"there are several webhook endpoints: choose one with --endpoint {' | '.join(known)}")
@@ -161,11 +161,12 @@ class Delivery:
         :raises HeadraceError: one was refused, or nothing answers; the message says how many are on the log.
         """
         positions: list[str] = []
-        made = self._url is None and not (directory(self._store) / LOG_FILE).exists()
+        place = directory(self._store)
+        made = self._url is None and nothing_at(place, load_settings(place).places)
         async with open_door(self._store, self._url, None, make=True) as door:
             self.where = door.where
             if made and door.where == IN_PROCESS:
-                output.note(f"headrace: made a new store at {directory(self._store)}")
+                output.note(f"headrace: made a new store at {place}")
             for start in range(0, len(events), _AT_ONCE):
                 try:
                     positions += await self._deliver(door, events[start : start + _AT_ONCE])

@@ -17,6 +17,9 @@ CLOSED: Final = ("ce_type", b"log.closed")
 LOG_ID_HEADER: Final = "headrace-logid"
 """On partition 0's opening: the log's id, 32 lowercase hexadecimal digits."""
 
+KEY_ID_HEADER: Final = "headrace-keyid"
+"""On the openings: which master key the log's pseudonyms and payload hashes derive from (:attr:`Keys.id`)."""
+
 SUCCESSOR_HEADER: Final = "headrace-successor"
 """On every ``log.closed``: where the log goes on, as text for people."""
 
