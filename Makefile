@@ -12,7 +12,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup demo test test-kafka lint lock bench stack stack-down
+.PHONY: help setup demo demo-kafka test test-kafka lint lock bench stack stack-down
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ setup: $(STAMP)  ## Build .venv from the hash-checked locks (PYTHON=python3.12 p
 
 demo: $(STAMP)  ## Watch stale agent output being refused, on real parts
 	@$(BIN)/headrace demo
+
+demo-kafka: $(STAMP)  ## The same on a real Kafka and PostgreSQL, started here for it (about a minute the first time)
+	@$(BIN)/python -m infra.stack fetch --install
+	@stack=$$(mktemp -d); trap '$(BIN)/python -m infra.stack down --directory '$$stack' --remove 2>/dev/null' EXIT; \
+	found=$$($(BIN)/python -m infra.stack up --directory $$stack) && set -a && eval "$$found" && set +a && \
+	$(BIN)/headrace demo --on kafka
 
 test: lint  ## Lint, then every test but those of the Kafka log, which is not finished
 	@echo "==> pytest"

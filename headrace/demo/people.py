@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from headrace.demo.caldav_server import CaldavServer
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, UnavailableError
+from headrace.processors.applied import Applied
 from headrace.producers.caldav import CaldavSource
 from headrace.producers.feed import Feed
 from headrace.producers.signatures import sign
@@ -23,6 +24,7 @@ TENANT: Final = "local"
 ACCOUNT: Final = "ann"
 CALENDAR: Final = "Work"
 _SOURCE: Final = "caldav/work"
+_PATIENCE_SECONDS: Final = 30.0
 
 
 class Seen(NamedTuple):
@@ -35,11 +37,11 @@ class Seen(NamedTuple):
 class Mailbox:
     """A mail provider that tells headrace what happens by Standard Webhooks."""
 
-    def __init__(self, http: httpx.Client, secret: str) -> None:
-        self._http, self._secret, self._sent = http, secret, 0
+    def __init__(self, http: httpx.Client, secret: str, applied: Applied) -> None:
+        self._http, self._secret, self._applied, self._sent = http, secret, applied, 0
 
     def tells(self, event_type: str, thread: str, occurred_at: datetime, data: dict[str, Any]) -> str:
-        """Deliver one CloudEvent, signed; returns its place on the log."""
+        """Deliver one CloudEvent, signed; returns its place on the log, once whoever reads next finds it."""
         self._sent += 1
         event = {
             "specversion": "1.0",
@@ -58,6 +60,8 @@ class Mailbox:
         )
         _expect(answer, 202)
         place = answer.json()["positions"][0]
+        if not self._applied.wait(place["partition"], place["offset"], _PATIENCE_SECONDS):
+            raise UnavailableError("the demo's own event was not folded in time; is this machine very busy? try again")
         return f"{place['partition']}:{place['offset']}"
 
 

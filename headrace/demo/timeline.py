@@ -90,7 +90,7 @@ class Timeline:
         self._console.print()
         self._console.print(Panel(said, expand=False))
         for told, command in look_further:
-            self._console.print(Text(f"  {told:<34}", style="dim") + Text(command))
+            self._console.print(Text(f"  {told:<34}", style="dim") + Text(command), soft_wrap=True)
 
 
 def _who(who: str) -> Text:
