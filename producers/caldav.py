@@ -60,6 +60,10 @@ class CaldavSource:
         """How many times a resource could not be read so far, and was left as the log knows it."""
         return self._left_out
 
+    def pages(self, cursor: str | None, known: Known) -> Iterator[Changes]:
+        """See :class:`headrace.producers.event.Source`: all of it in one page."""
+        yield self.changes(cursor, known)
+
     def changes(self, cursor: str | None, known: Known) -> Changes:
         """Ask the server what changed since ``cursor``, a sync token of RFC 6578.
 

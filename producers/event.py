@@ -36,12 +36,13 @@ class Known(Protocol):
 
 
 class Changes(NamedTuple):
-    """One fetch: what really changed, and where the next one goes on. ``full`` tells that the cursor was of no use
-    and everything was compared."""
+    """One page of a fetch: what really changed. ``full`` tells that the cursor was of no use and everything is
+    compared. ``more`` pages follow, or this is the last, and ``cursor`` is where the next fetch goes on."""
 
     events: tuple[NewEvent, ...]
     cursor: str | None
     full: bool
+    more: bool = False
 
 
 class Source(Protocol):
@@ -52,8 +53,10 @@ class Source(Protocol):
         """The entity kinds whose truth this source is."""
         ...
 
-    def changes(self, cursor: str | None, known: Known) -> Changes:
-        """Ask the provider what changed since ``cursor`` (``None``: everything).
+    def pages(self, cursor: str | None, known: Known) -> Iterator[Changes]:
+        """Ask the provider what changed since ``cursor`` (``None``: everything), page by page: what a page found is in
+        the tables, and so in what ``known`` answers, before the next is asked for. At least one page; only the last has
+        ``more`` false.
 
         :raises UnavailableError: the provider does not answer; nothing is lost, the cursor stays.
         :raises BadInputError: the provider refuses us (credentials, address); the message says what to mend.

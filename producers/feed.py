@@ -11,6 +11,7 @@ from headrace.processors.applied import Applied
 from headrace.processors.core.kind import Kind
 from headrace.producers.event import KnownEntity, NewEvent
 from headrace.producers.intake import Intake
+from headrace.producers.sync import Begun
 from headrace.projections import known as tables_known
 from headrace.projections.port import Tables
 from headrace.schemas.envelope import Envelope, rfc3339
@@ -18,6 +19,8 @@ from headrace.schemas.refs import ActorRef, Position
 
 _ACTOR: Final = ActorRef("system", "sync")
 _PATIENCE_SECONDS: Final = 30.0
+_AT_ONCE: Final = 500
+"""Events appended together."""
 
 
 def _wall_clock() -> int:
@@ -49,22 +52,14 @@ class Feed:
         self._tenant, self._account, self._source = tenant, account, source
         self._feeds, self._actor, self._clock = tuple(feeds), actor, clock
 
-    def started(self, full: bool) -> str:
+    def begin(self, full: bool) -> Begun:
         """See :class:`headrace.producers.sync.SyncPort`."""
         sync = f"s-{secrets.token_hex(12)}"
         body = {"sync": sync, "full": full, "feeds": list(self._feeds)}
         self._reach(self._append([self._own("source.sync_started", sync, body, f"{sync}:start")]))
-        return sync
-
-    def cursor(self) -> str | None:
-        """See :class:`headrace.producers.sync.SyncPort`."""
         with self._tables.snapshot() as reader:
             row = tables_known.source(reader, self._tenant, self._account, self._source)
-        return row.cursor if row is not None else None
-
-    def known(self) -> "Feed":
-        """See :class:`headrace.producers.sync.SyncPort`."""
-        return self
+        return Begun(sync, row.cursor if row is not None else None, self)
 
     def where(self, kind: str, **columns: str) -> Iterator[KnownEntity]:
         """See :class:`headrace.producers.event.Known`."""
@@ -76,8 +71,9 @@ class Feed:
         for row in rows:
             yield KnownEntity(row.id, row.state, f"{row.head_offset}.{row.head_check.hex()}")
 
-    def finish(self, sync: str, events: Sequence[NewEvent], cursor: str | None) -> None:
-        """See :class:`headrace.producers.sync.SyncPort`. Returns once the tables hold it all."""
+    def found(self, sync: str, events: Sequence[NewEvent]) -> None:
+        """See :class:`headrace.producers.sync.SyncPort`. A long page goes in parts, each once the one before is
+        folded: however much a source brings at once, others on its partition get their turn."""
         observed_at = rfc3339(self._clock())
         records = [
             self._intake.event(
@@ -91,8 +87,11 @@ class Feed:
             )
             for event in events
         ]
-        if records:
-            self._append(records)
+        for first in range(0, len(records), _AT_ONCE):
+            self._reach(self._append(records[first : first + _AT_ONCE]))
+
+    def finish(self, sync: str, cursor: str | None) -> None:
+        """See :class:`headrace.producers.sync.SyncPort`."""
         body = {"sync": sync, "cursor": cursor}
         self._reach(self._append([self._own("source.synced", sync, body, f"{sync}:end")]))
 

@@ -8,26 +8,32 @@ the next one begins again from the old cursor with event ids that are the same.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from headrace.errors import HaltError
 from headrace.producers.event import Known, NewEvent, Source
+
+
+class Begun(NamedTuple):
+    """A sync that has begun: its id, where the last completed one left off (as the fold holds it; ``None`` before the
+    first), and the state of the account's entities."""
+
+    sync: str
+    cursor: str | None
+    known: Known
 
 
 class SyncPort(Protocol):
     """The log and the tables, as far as one synchronisation of one source needs them."""
 
-    def started(self, full: bool) -> str:
-        """Append ``source.sync_started``, wait until the tables have reached it, and return the sync's id."""
+    def begin(self, full: bool) -> Begun:
+        """Append ``source.sync_started`` and wait until the tables have reached it."""
         ...
 
-    def cursor(self) -> str | None:
-        """Where the last completed sync left off, as the fold holds it; ``None`` before the first one."""
+    def found(self, sync: str, events: Sequence[NewEvent]) -> None:
+        """Append events in the name of ``sync`` and wait until the tables have reached them."""
         ...
 
-    def known(self) -> Known:
-        """The state of the account's entities."""
-        ...
-
-    def finish(self, sync: str, events: Sequence[NewEvent], cursor: str | None) -> None:
-        """Append the events in the name of ``sync``, wait for their acknowledgement, then append ``source.synced``."""
+    def finish(self, sync: str, cursor: str | None) -> None:
+        """Append ``source.synced`` and wait until the tables have reached it."""
         ...
 
 
@@ -46,8 +52,13 @@ def run_sync(source: Source, port: SyncPort, *, full: bool = False) -> Synced:
         the log broke off, some events that the next sync repeats under the same ids); run it again later.
     :raises BadInputError: the provider refuses us; the message says what to mend.
     """
-    sync = port.started(full)
-    cursor = None if full else port.cursor()
-    changes = source.changes(cursor, port.known())
-    port.finish(sync, changes.events, changes.cursor)
-    return Synced(len(changes.events), changes.full, changes.cursor)
+    begun = port.begin(full)
+    events = 0
+    for page in source.pages(None if full else begun.cursor, begun.known):
+        if page.events:
+            port.found(begun.sync, page.events)
+        events += len(page.events)
+        if not page.more:
+            port.finish(begun.sync, page.cursor)
+            return Synced(events, page.full, page.cursor)
+    raise HaltError(f"{type(source).__name__} gave no last page: a bug in the provider's module; report it")

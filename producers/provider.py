@@ -1,0 +1,115 @@
+"""What a provider's module brings, so that adding a provider is one module: how to read it, how to have it notify, and
+how to tell its notifications from anybody else's.
+
+A notification is a hint (:class:`Hint`): it says that something changed at a source, never what. What changed is read
+from the provider (:class:`headrace.producers.event.Source`), from the cursor that the log holds.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, Protocol
+
+from headrace.producers.event import Source
+from headrace.producers.provider_http import ProviderHttp
+
+HintKind = Literal["changed", "missed", "reauthorize", "removed"]
+"""``changed``: read what is new. ``missed``: notifications got lost; compare everything. ``reauthorize``: the watch
+ends soon unless it is renewed. ``removed``: it has ended; make another and compare everything."""
+
+
+class Connected(NamedTuple):
+    """A source that somebody connected. ``source`` is its name on the log, ``settings`` what its provider needs to find
+    it (an address, a calendar's id), in clear: it is kept sealed, and never stands on the log or in a message."""
+
+    tenant: str
+    account: str
+    source: str
+    provider: str
+    settings: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Without the settings: they name people."""
+        return f"Connected({self.tenant!r}, {self.account!r}, {self.source!r}, {self.provider!r})"
+
+
+class Watch(NamedTuple):
+    """A provider's promise to notify: a Gmail watch, a Calendar channel, a Graph subscription.
+
+    ``id`` is what its notifications name it by, unique within the provider; ``secret`` what they must show (empty where
+    they are signed instead); ``expires_at`` epoch milliseconds UTC; ``details`` what renewing and ending it takes.
+    """
+
+    id: str
+    secret: str
+    expires_at: int
+    details: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"Watch({self.id!r}, expires_at={self.expires_at})"
+
+
+class Delivery(NamedTuple):
+    """A request to a provider's endpoint, as it came: header names in lower case, the body as sent and within the
+    limit; ``received_at`` in epoch seconds by the clock of this machine."""
+
+    method: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    query: tuple[tuple[str, str], ...]
+    body: bytes
+    received_at: float
+
+
+class Hint(NamedTuple):
+    """Something changed at what ``watch`` watches. ``delivery`` is the provider's own id of the notification, the same
+    when it is sent again; ``None`` where it gives none."""
+
+    watch: str
+    delivery: str | None
+    kind: HintKind = "changed"
+
+
+class Answer(NamedTuple):
+    """What the provider is answered once the hints are on the log."""
+
+    status: int
+    body: bytes = b""
+    content_type: str | None = None
+
+
+class Received(NamedTuple):
+    """What a delivery comes to: no hints where it is a handshake, or where all that is in it is for somebody else."""
+
+    hints: tuple[Hint, ...]
+    answer: Answer
+
+
+class Provider(Protocol):
+    """One provider. The object holds configuration only (an app's id, an audience, a base URL) and is shared by all
+    threads."""
+
+    @property
+    def name(self) -> str:
+        """As in ``headrace source add NAME`` and ``/v1/notifications/NAME``."""
+        ...
+
+    def source(self, connected: Connected, http: ProviderHttp, pseudonym: Callable[[str], str]) -> Source:
+        """What reads a connected source; ``pseudonym`` is the account's."""
+        ...
+
+    def watch(
+        self, connected: Connected, http: ProviderHttp, address: str, last: Watch | None, now: int
+    ) -> Watch | None:
+        """Have the provider notify ``address`` of changes from ``now`` (epoch milliseconds) on, or go on doing so where
+        ``last`` is about to end; ``None`` where a provider notifies nobody (it is polled, or held open).
+
+        :raises UnavailableError: it does not answer.
+        :raises BadInputError: it refuses; the message says what to mend.
+        """
+        ...
+
+    def receive(self, delivery: Delivery, watch: Callable[[str], Watch | None]) -> Received:
+        """Verify a delivery; ``watch`` looks one up by its id. Reads nothing from the provider but its public keys.
+
+        :raises RefusedError: it is forged, expired, for another audience, malformed, or of an unknown watch.
+        """
+        ...
