@@ -75,8 +75,8 @@ def check_key(log: Log, key_id: str) -> None:
         if named != key_id.encode():
             raise LogMismatchError(
                 f"this log was made with another master key ({named.decode(errors='replace')[:16]}; the key file here"
-                f" holds {key_id}): what came in with this one would match nothing on it; put the log's key file in place"
-                " (HEADRACE_KEY_FILE)"
+                f" holds {key_id}): what came in with this one would match nothing on it; put the log's key file in"
+                " place (HEADRACE_KEY_FILE)"
             )
 
 
