@@ -102,11 +102,9 @@ class Schedule:
             heapq.heappush(self._queue, one)
         return taken
 
-    def ended(
-        self, source: SourceKey, now: float, outcome: Outcome, *, dirty: bool = False, pause: float = 0.0
-    ) -> None:
-        """A sync is over. ``dirty``: something changed since it began. ``pause``: how long the provider wants to be
-        left alone, whatever changes."""
+    def ended(self, source: SourceKey, now: float, outcome: Outcome, *, pause: float = 0.0) -> None:
+        """A sync is over. ``pause``: how long the provider wants to be left alone, whatever changes. Hints during the
+        sync were not taken note of: look for them again."""
         self._running.pop(source[:2], None)
         entry = self._entries.get(source)
         if entry is None or entry.since is None:
@@ -115,7 +113,7 @@ class Schedule:
         if outcome == "done":
             entry.failures, entry.not_before = 0, now + pause
             entry.slow = took >= self._pace.slow_after
-            wait = 0.0 if dirty else self._pace.period * (0.9 + 0.2 * self._random())
+            wait = self._pace.period * (0.9 + 0.2 * self._random())
         else:
             entry.failures += 1
             entry.slow = True

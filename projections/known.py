@@ -27,13 +27,19 @@ def source(reader: Reader, tenant: str, account: str, name: str) -> SourceRow | 
     return source_row(found[0]) if found else None
 
 
+def hinted(reader: Reader) -> list[tuple[str, str, str]]:
+    """Tenant, account and name of the sources with a hint on the log and no start of a sync after it."""
+    rows = reader.rows("SELECT tenant, account, source FROM sources WHERE hint_offset > sync_offset", {})
+    return [(row["tenant"], row["account"], row["source"]) for row in rows]
+
+
 def entities_where(reader: Reader, kind: Kind, tenant: str, account: str, columns: Mapping[str, str]) -> list[KnownRow]:
-    """The entities of a kind in an account whose typed columns have these values, by id.
+    """The entities of a kind in an account whose typed columns (or ``id``) have these values, by id.
 
     :raises BadInputError: the kind has no such column.
     """
     own = {column.name for column in kind.columns}
-    unknown = sorted(set(columns) - own)
+    unknown = sorted(set(columns) - own - {"id"})
     if unknown:
         raise BadInputError(f"{kind.name} has no column {', '.join(unknown)}; it has {', '.join(sorted(own))}")
     conditions = "".join(f" AND {name} = :{name}" for name in columns)

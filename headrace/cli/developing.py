@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,14 +14,17 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from headrace.api.server import serve
 from headrace.cli import exits, output
-from headrace.cli.reading import directory
+from headrace.cli.reading import directory, opened_store
 from headrace.errors import BadInputError
 from headrace.log.kafka_address import KafkaAddress
 from headrace.places import Places
 from headrace.producers.caldav import CaldavSource
 from headrace.producers.endpoint import DEFAULT_ENDPOINT, PATH
 from headrace.producers.feed import Feed
-from headrace.producers.poller import Polled, Poller
+from headrace.producers.schedule import Pace, SourceKey
+from headrace.producers.sync import Synced, run_sync
+from headrace.producers.sync_runner import SyncRunner
+from headrace.projections.known import hinted
 from headrace.projections.postgres_connection import Address
 from headrace.schemas.refs import ActorRef, parse_id
 from headrace.settings import LOCAL_TENANT, SECRET_FILE, Settings, load_settings, webhook_endpoints
@@ -69,7 +72,7 @@ def run(
     try:
         signal.signal(signal.SIGTERM, _stop)
         with (
-            Store(settings.store, writer=True, places=settings.places, fold=fold, make=fold) as opened,
+            opened_store(settings.store, settings.places, writer=True, fold=fold) as opened,
             _syncing(opened, sync),
         ):
             serve(opened, settings, ready=lambda url: _ready(url, settings, sync, as_json=as_json))
@@ -89,12 +92,20 @@ def _syncing(store: Store, sync: CalendarSync | None) -> Generator[None, None, N
     if sync is None:
         yield
         return
-    poller = Poller([_polled(store, sync)], period_s=sync.every_s)
-    poller.start()
-    try:
-        yield
-    finally:
-        poller.stop()
+    key, run_one = _calendar_sync(store, sync)
+
+    def hints() -> list[SourceKey]:
+        with store.tables.snapshot() as reader:
+            return [SourceKey(*one) for one in hinted(reader)]
+
+    runner = SyncRunner(run_one, hints, pace=Pace(period=sync.every_s))
+    runner.keep([key])
+    with store.applied.listening(runner.look):
+        runner.start()
+        try:
+            yield
+        finally:
+            runner.stop()
 
 
 class Calendar(NamedTuple):
@@ -125,8 +136,8 @@ def calendar_of(sync: CalendarSync) -> Calendar:
     return Calendar(url, unquote(parts.username), password, calendar, f"caldav/{digest}")
 
 
-def _polled(store: Store, sync: CalendarSync) -> Polled:
-    """The calendar's source, held against the store."""
+def _calendar_sync(store: Store, sync: CalendarSync) -> tuple[SourceKey, Callable[[SourceKey], Synced]]:
+    """The calendar as a source, and what syncs it."""
     account, found = parse_id(sync.account, "account"), calendar_of(sync)
     pseudonym = store.intake.pseudonyms(LOCAL_TENANT, account)
     source = CaldavSource(found.url, found.username, found.password, found.calendar, pseudonym=pseudonym)
@@ -142,7 +153,7 @@ def _polled(store: Store, sync: CalendarSync) -> Polled:
         feeds=source.feeds,
         actor=ActorRef("user", account),
     )
-    return Polled(found.source, source, feed)
+    return SourceKey(LOCAL_TENANT, account, found.source), lambda _: run_sync(source, feed)
 
 
 def _elsewhere(places: Places) -> str:

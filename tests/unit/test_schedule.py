@@ -29,12 +29,13 @@ def test_a_new_source_is_due_at_once_and_then_every_period() -> None:
     assert one.take(101.0) == [key("ann")]
 
 
-def test_a_hint_brings_it_forward_and_one_during_a_sync_runs_it_again() -> None:
+def test_a_hint_brings_it_forward() -> None:
     one = schedule(PACE, "ann")
     one.take(0.0)
     one.hint(key("ann"), 0.5)
     assert one.take(0.5) == [], "one account is synced by one thread at a time"
-    one.ended(key("ann"), 1.0, "done", dirty=True)
+    one.ended(key("ann"), 1.0, "done")
+    one.hint(key("ann"), 1.0)
     assert one.take(1.0) == [key("ann")]
     one.ended(key("ann"), 2.0, "done")
     one.hint(key("ann"), 3.0)
@@ -143,7 +144,7 @@ class Life(RuleBasedStateMachine):
     def end(self, data: st.DataObject, outcome: Outcome, pause: float) -> None:
         source = data.draw(st.sampled_from(sorted(self.running)))
         del self.running[source]
-        self.schedule.ended(source, self.now, outcome, dirty=data.draw(st.booleans()), pause=pause)
+        self.schedule.ended(source, self.now, outcome, pause=pause)
         self.pauses[source] = self.now + pause
 
     @invariant()

@@ -14,7 +14,7 @@ BEGIN
     END IF;
     FOR one IN
         SELECT c.relname AS name, c.relkind = 'r' AND c.relname <> 'migrations' AS written,
-            c.relname IN ('events', 'touches', 'verdicts', 'quarantine') AS history
+            c.relname IN ('events', 'touches', 'verdicts', 'quarantine', 'delivery_journal') AS history
         FROM pg_class c
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'v')
     LOOP
