@@ -36,9 +36,9 @@ class Engine:
         schemas: Callable[[], Registry] | None = None,
         before_commit: Callable[[Memory], object] | None = None,
     ) -> None:
-        """``schemas`` is asked by :meth:`look_for_schemas`; without it the registry stays as it is. ``before_commit`` is
-        called with what a batch did, before that is committed, and again with the same if the batch is folded again: for
-        what must not get lost (at least once). If it raises, nothing is committed."""
+        """``schemas`` is asked by :meth:`look_for_schemas`; without it the registry stays as it is. ``before_commit``
+        is called with what a batch did, before that is committed, and again with the same if the batch is folded
+        again: for what must not get lost (at least once). If it raises, nothing is committed."""
         self._registry = registry
         self._kinds = dict(kinds)
         self._tables = tables

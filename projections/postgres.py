@@ -302,8 +302,8 @@ def _require(connection: Session, address: Address) -> None:
 def _checked(found: Columns | None, address: Address) -> Columns:
     if found is None:
         raise HaltError(
-            f"the tables in {address.named} are not those of this release yet: run `headrace migrate`, as the migrator's"
-            " role"
+            f"the tables in {address.named} are not those of this release yet: run `headrace migrate`, as the"
+            " migrator's role"
         )
     return found
 

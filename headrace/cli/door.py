@@ -12,13 +12,15 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from headrace.cli import output
-from headrace.cli.reading import SERVER_FILE, directory, no_store, nothing_at
+from headrace.cli.reading import SERVER_FILE, directory, no_store, nothing_at, opened_store
 from headrace.errors import BadInputError, HeadraceError, NotFoundError, UnavailableError
 from headrace.settings import load_settings
 from headrace.store import Store
 
 _PATIENCE_SECONDS: Final = 35.0
 """Longer than the server ever waits for a verdict."""
+_OTHERS_SECONDS: Final = 5.0
+"""How long others may take who fold the log: they may have a day's records before them, or be down."""
 _KNOCK_SECONDS: Final = 2.0
 IN_PROCESS: Final = "in process"
 
@@ -68,8 +70,7 @@ async def open_door(
         raise no_store(place)
     from headrace.api.app import create_app  # noqa: PLC0415 - not needed where a process runs, and slow to import
 
-    shared = settings.places.shared  # then others fold, and only they make logs
-    with Store(place, writer=True, places=settings.places, fold=not shared, make=not shared) as opened:
+    with opened_store(place, settings.places, writer=True, fold=False) as opened:
         transport = httpx.ASGITransport(create_app(opened, settings), raise_app_exceptions=False)
         async with httpx.AsyncClient(
             transport=transport, base_url="http://localhost", headers=headers, timeout=_PATIENCE_SECONDS
@@ -83,10 +84,12 @@ def _folded(store: Store) -> None:
 
     :raises HaltError: the fold has stopped.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    shared = store.places.shared
+    deadline = time.monotonic() + (_OTHERS_SECONDS if shared else _PATIENCE_SECONDS)
     for partition, end in enumerate(store.log.describe().ends):
         if not store.applied.wait(partition, end - 1, max(0.0, deadline - time.monotonic())):
-            output.note("headrace: it is on the log, but not folded yet; the next process that opens the store goes on")
+            who = "`headrace worker` folds it" if shared else "the next process that opens the store goes on"
+            output.note(f"headrace: it is on the log, but not folded yet; {who}")
             return
 
 

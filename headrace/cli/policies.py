@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace.cli import output
-from headrace.cli.reading import no_store, nothing_at, rows
+from headrace.cli.reading import no_store, nothing_at, opened_store, rows
 from headrace.errors import BadInputError, NotFoundError, UnavailableError
 from headrace.processors.core.policy import Policy
 from headrace.producers.opening import activate
@@ -39,7 +39,7 @@ def put_in_force(directory: Path | None, file: Path | None) -> dict[str, Any]:
     if nothing_at(place, places):
         raise no_store(place)
     given = _read(file) if file is not None else None
-    with Store(place, writer=True, places=places, fold=not places.shared, make=not places.shared) as store:
+    with opened_store(place, places, writer=True, fold=False) as store:
         policy = given if given is not None else Policy.from_body(in_force(store)["policy"])
         for position in activate(store.log, store.registry, store.kinds, policy):
             if not store.applied.wait(position.partition, position.offset, _PATIENCE_SECONDS):

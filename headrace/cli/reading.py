@@ -10,6 +10,7 @@ import apsw
 from headrace.cli import output
 from headrace.cli.options import Place
 from headrace.errors import BadInputError, NotFoundError, UnavailableError
+from headrace.log.kafka_address import KafkaAddress
 from headrace.places import Places
 from headrace.projections.port import Tables
 from headrace.projections.sqlite import FILE as TABLES_FILE
@@ -41,12 +42,28 @@ def reading(store: Path | None) -> Generator[Store, None, None]:
         raise UnavailableError(
             f"the store at {place} has no tables; `headrace dev --store {place}` folds them again from the log"
         )
-    with Store(place, writer=False, places=places) as opened:
+    with opened_store(place, places, writer=False) as opened:
         behind = lag(opened)
         if behind > _MOVING if places.shared else behind and not (place / SERVER_FILE).exists():
             folds = "headrace worker" if places.shared else f"headrace dev --store {place}"
             output.note(f"headrace: the tables are {behind} records behind the log; `{folds}` folds them")
         yield opened
+
+
+def opened_store(place: Path, places: Places, *, writer: bool, fold: bool = True) -> Store:
+    """The store, open. Of one in Kafka ``fold`` says whether this process folds it, and makes what is not there.
+
+    :raises NotFoundError: there is none; how one is made.
+    """
+    own = fold or not places.shared
+    try:
+        return Store(place, writer=writer, places=places, fold=own, make=own)
+    except NotFoundError:
+        if places.log_url is None:
+            raise
+        raise NotFoundError(
+            f"there is no log at {KafkaAddress.parse(places.log_url)}; `headrace log create` makes one"
+        ) from None
 
 
 def nothing_at(place: Path, places: Places) -> bool:

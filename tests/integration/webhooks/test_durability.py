@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from headrace.errors import AppendUnknownError, BadInputError, LogClosedError, UnavailableError
-from headrace.log.port import Record
-from headrace.log.sqlite import SqliteLog
+from headrace.log.port import Log, Record
 from headrace.producers.delivery import Limits
 from headrace.schemas.refs import Position
 from tests.integration.webhooks.receiver import (
@@ -32,7 +31,7 @@ from tests.integration.webhooks.receiver import (
 class Wrapped:
     """A real log whose appends go through ``append``."""
 
-    def __init__(self, log: SqliteLog, append: Callable[[Sequence[Record]], list[Position]]) -> None:
+    def __init__(self, log: Log, append: Callable[[Sequence[Record]], list[Position]]) -> None:
         self._log = log
         self.append = append
 
