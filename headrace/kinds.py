@@ -4,15 +4,25 @@ A package brings a kind with an entry point in the group ``headrace.kinds`` (its
 ``.avsc`` files with one in the group ``headrace.schemas`` (a name, and the package that holds them).
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib import resources
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Final
 
 from headrace.errors import HaltError
+from headrace.log.kafka_address import KafkaAddress
+from headrace.places import Places
 from headrace.processors.core.kind import GROUP, Kind
 from headrace.processors.engine import require_kinds
 from headrace.schemas.registry import Registry, SchemaVersion, built_in, parse_version, read_directory
 
+if TYPE_CHECKING:
+    from headrace.schemas.confluent import ConfluentRegistry
+
 SCHEMAS_GROUP = "headrace.schemas"
+TOPIC: Final = "headrace.events"
+"""What the subjects in a schema registry are named after where the log is no topic."""
 
 
 def installed_kinds() -> dict[str, Kind]:
@@ -32,10 +42,40 @@ def installed_kinds() -> dict[str, Kind]:
     return require_kinds(kinds)
 
 
-def installed_schemas() -> Registry:
+def schema_registry(url: str, topic: str) -> "ConfluentRegistry":
+    """The schema registry at ``url`` (:mod:`headrace.schemas.confluent_address`) for the records of ``topic``. Asks it
+    nothing yet. One for the life of the process: it remembers what it was told.
+
+    :raises BadInputError: ``url`` is no address of a schema registry.
+    :raises UnavailableError: a file that it names cannot be used.
+    """
+    # Half a second of imports, which nobody without a schema registry should pay.
+    from headrace.schemas.confluent import ConfluentRegistry  # noqa: PLC0415
+    from headrace.schemas.confluent_address import SchemaRegistryAddress  # noqa: PLC0415
+
+    return ConfluentRegistry(SchemaRegistryAddress.parse(url), topic)
+
+
+@contextmanager
+def schema_registry_at(places: Places) -> "Generator[ConfluentRegistry | None]":
+    """The schema registry of these places, if they name one; closed afterwards. Raises what :func:`schema_registry`
+    does, and BadInputError where the log's address is none."""
+    if places.schema_registry_url is None:
+        yield None
+        return
+    topic = KafkaAddress.parse(places.log_url).topic if places.log_url is not None else TOPIC
+    with schema_registry(places.schema_registry_url, topic) as confluent:
+        yield confluent
+
+
+def installed_schemas(confluent: "ConfluentRegistry | None" = None, *, register: bool = True) -> Registry:
     """The built-in schemas and those that installed packages bring.
 
-    :raises HaltError: one cannot be used, or claims what is headrace's own.
+    With ``confluent`` records are written in Confluent wire format, and all schemas are registered there first. Without
+    ``register`` (who only reads; who looks again for a schema that was missing) it is asked nothing now.
+
+    :raises HaltError: one cannot be used, claims what is headrace's own, or is refused by the schema registry.
+    :raises UnavailableError: the schema registry does not answer.
     """
     sources = list(built_in())
     for point in sorted(entry_points(group=SCHEMAS_GROUP), key=lambda found: found.name):
@@ -46,7 +86,10 @@ def installed_schemas() -> Registry:
         for source in brought:
             _check_foreign(point.name, parse_version(source))
         sources += brought
-    return Registry(sources)
+    registry = Registry(sources, confluent)
+    if confluent is not None and register:
+        confluent.register(registry.versions)
+    return registry
 
 
 def _check_foreign(package: str, version: SchemaVersion) -> None:

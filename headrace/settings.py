@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     def places(self) -> Places:
         """Where the log, the tables and the key are."""
         key_file = self.store / self.key_file if self.key_file is not None else None
-        return Places(self.log_url, self.db_url, self.db_schema, key_file)
+        return Places(self.log_url, self.db_url, self.db_schema, key_file, self.schema_registry_url)
 
     @classmethod
     def settings_customise_sources(

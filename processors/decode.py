@@ -8,16 +8,17 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from headrace.errors import UndecodableError
+from headrace.errors import HaltError, UndecodableError
 from headrace.log.framing import chain
 from headrace.log.partitioner import partition_of
-from headrace.log.port import Stored
+from headrace.log.port import Log, Stored
 from headrace.processors.core.fold import HANDLED
 from headrace.processors.core.model import Entry, Poison, Proposal, Read
 from headrace.schemas.envelope import Envelope, from_headers
 from headrace.schemas.refs import EntityRef, Token, parse_account_key
-from headrace.schemas.registry import Registry
+from headrace.schemas.registry import Registry, datum
 
+_OPENED: Final = "log.opened"
 _OWN: Final = ("log.", "policy.")
 _PAYLOAD_HASH_BYTES: Final = 32
 
@@ -29,11 +30,33 @@ def identity(tenant: str, account: str, source: str, event_id: str) -> bytes:
 
 
 def body_hash(envelope: Envelope, value: bytes) -> bytes:
-    """Tells whether two records with one id say the same: over type, subject, concerns and body."""
-    digest = hashlib.blake2b(value, digest_size=8)
+    """Tells whether two records with one id say the same: over type, subject, concerns and body. Not over the body's
+    head: a producer that repeats itself through a process with the other encoding has not said anything else."""
+    digest = hashlib.blake2b(datum(value), digest_size=8)
     said = "\0".join((envelope.type, envelope.kind, envelope.entity, *envelope.concerns))
     digest.update(said.encode())
     return digest.digest()
+
+
+def check_readable(log: Log, registry: Registry) -> None:
+    """Pass when the log's first record reads as ``log.opened``, or is not there yet. With a schema registry that
+    numbers differently from the one it was written with, or without one, it does not, and neither would any other
+    record: better not to start.
+
+    :raises HaltError: it does not; of which SchemaMissingError: its schema is not known there.
+    :raises UnavailableError: the registry does not answer.
+    """
+    for first in log.read(0, 0, 1):
+        try:
+            found = registry.decode(first.value).type
+        except UndecodableError:
+            found = "nothing"
+        if found != _OPENED:
+            raise HaltError(
+                f"the log's first record reads as {found}, not as {_OPENED}: it was written with another"
+                " schema registry than the one here; set HEADRACE_SCHEMA_REGISTRY_URL to that one, or to none where it"
+                " was written without"
+            )
 
 
 class Decoder:
@@ -42,8 +65,8 @@ class Decoder:
     def __init__(self, registry: Registry, partition: int, partitions: int, previous: bytes) -> None:
         self._registry = registry
         self._partition = partition
-        self._partitions = partitions
-        self._chain = previous
+        self.partitions = partitions
+        self.chain = previous
         self._accounts: dict[bytes, tuple[str, str]] = {}
 
     def decode(self, stored: Stored) -> Entry | Poison:
@@ -51,7 +74,7 @@ class Decoder:
 
         :raises SchemaMissingError: it names a schema version that is not here.
         """
-        self._chain = chain(self._chain, stored)
+        self.chain = chain(self.chain, stored)
         tenant = account = ""
         envelope: Envelope | None = None
         try:
@@ -63,14 +86,14 @@ class Decoder:
             proposal = envelope.id if envelope is not None and envelope.type == "proposal.submitted" else None
             named = proposal if account else None
             return Poison(
-                stored.offset, stored.appended_at, stored.log_append, str(error), self._chain, tenant, account, named
+                stored.offset, stored.appended_at, stored.log_append, str(error), self.chain, tenant, account, named
             )
 
     def _account(self, key: bytes) -> tuple[str, str]:
         found = self._accounts.get(key)
         if found is None:
             found = parse_account_key(key)
-            expected = partition_of(key, self._partitions)
+            expected = partition_of(key, self.partitions)
             if expected != self._partition:
                 raise UndecodableError(f"the record's key belongs on partition {expected}: the producer is misrouting")
             self._accounts[key] = found
@@ -89,7 +112,7 @@ class Decoder:
             raise UndecodableError(f"{envelope.type} must name an entity (ce_subject)")
         _validate(envelope.type, decoded.body)
         if envelope.type == "log.opened" and stored.offset == 0:  # a later one opens nothing
-            self._partitions = decoded.body["partitions"]
+            self.partitions = decoded.body["partitions"]
         proposal = None
         if envelope.type == "proposal.submitted":
             proposal = self._proposal(
@@ -106,7 +129,7 @@ class Decoder:
             decoded.body,
             identity(tenant, account, envelope.source, envelope.id) if account else self._own_identity(envelope),
             body_hash(envelope, stored.value),
-            self._chain,
+            self.chain,
             proposal,
         )
 
@@ -127,7 +150,7 @@ class Decoder:
             )
             for read in body["reads"]
         )
-        data = self._registry.decode(body["data"])
+        data = self._registry.decode_nested(body["data"])
         fault = None
         if data.role != "proposal" or data.type != body["proposal"]:
             fault = f"the proposal says {body['proposal'][:80]}, its data is {data.type}"

@@ -3,6 +3,9 @@
 ``released.json`` beside the ``.avsc`` files lists every version that a record may have been written with. A released
 file may not change its meaning or vanish, and a later version of a type must read all earlier ones
 (:mod:`headrace.schemas.evolution`). A package with an entity kind of its own keeps its files by the same command.
+
+``--registry URL --topic NAME`` asks a running schema registry as well, before a release meets it: whether it has, or
+would take, every version under the topic's subjects. Nothing is changed there.
 """
 
 import argparse
@@ -14,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from headrace.errors import HaltError
+from headrace.errors import BadInputError, HaltError, UnavailableError
 from headrace.schemas.registry import SchemaVersion, built_in, contradictions, parse_version, read_files
 
 RELEASED: Final = "released.json"
@@ -63,6 +66,24 @@ def check(directory: Path) -> list[Problem]:
     files = dict(read_files(directory))
     released = read_released(directory)
     return [*_against_snapshot(files, released), *_among_themselves(files)]
+
+
+def check_registry(directory: Path, url: str, topic: str) -> list[Problem]:
+    """Where the schema registry at ``url`` would not go along with the ``.avsc`` files below ``directory``.
+
+    :raises HaltError: a file cannot be read or used.
+    :raises BadInputError: ``url`` is no address of a schema registry.
+    :raises UnavailableError: the registry does not answer, or does not let us in.
+    """
+    # Half a second of imports, which the ordinary check should not pay.
+    from headrace.schemas.confluent import ConfluentRegistry  # noqa: PLC0415
+    from headrace.schemas.confluent_address import SchemaRegistryAddress  # noqa: PLC0415
+
+    versions = [(file, parse_version(source)) for file, source in read_files(directory)]
+    files = {version.fingerprint: file for file, version in versions}
+    with ConfluentRegistry(SchemaRegistryAddress.parse(url), topic) as registry:
+        refusals = registry.refusals(version for _, version in versions)
+        return [Problem(files[version.fingerprint], text) for version, text in refusals]
 
 
 def _against_snapshot(files: Mapping[str, Mapping[str, Any]], released: Sequence[Release]) -> Iterator[Problem]:
@@ -177,7 +198,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", nargs="?", type=Path, help="folder with .avsc files; default: headrace's own")
     parser.add_argument("--release", action="store_true", help="add new versions to released.json, for ever")
     parser.add_argument("--table", action="store_true", help="print the record types as a Markdown table")
+    parser.add_argument("--registry", metavar="URL", help="ask this schema registry, too")
+    parser.add_argument("--topic", metavar="NAME", help="the log's topic, which the subjects are named after")
     given = parser.parse_args(arguments)
+    if (given.registry is None) != (given.topic is None):
+        parser.error("--registry and --topic go together")
     directory: Path = given.directory or Path(str(resources.files("headrace.schemas")))
     try:
         if given.table:
@@ -187,7 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for added in release(directory):
                 sys.stdout.write(f"released {added.type} version {added.version} ({added.file})\n")
         problems = check(directory)
-    except HaltError as error:
+        if given.registry is not None and all(problem.new for problem in problems):
+            problems += check_registry(directory, given.registry, given.topic)
+    except (HaltError, BadInputError, UnavailableError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     for problem in problems:
