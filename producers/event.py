@@ -31,7 +31,7 @@ class Known(Protocol):
     """The state that earlier syncs led to, as far as the log goes."""
 
     def where(self, kind: str, **columns: str) -> Iterator[KnownEntity]:
-        """The entities of ``kind`` in this account whose typed columns have these values."""
+        """The entities of ``kind`` in this account whose typed columns (or whose ``id``) have these values."""
         ...
 
 

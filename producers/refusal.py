@@ -50,9 +50,24 @@ REFUSALS: Final[Mapping[str, Refusal]] = {
 }
 """By reason: the ``reason`` label of the counter, and the end of the problem's ``type``."""
 
+NOTIFICATION_REFUSALS: Final[Mapping[str, Refusal]] = {
+    "missing_token": Refusal(401, "The bearer token is missing"),
+    "malformed_token": Refusal(401, "The bearer token is malformed"),
+    "wrong_issuer": Refusal(403, "The token is of another issuer"),
+    "wrong_audience": Refusal(403, "The token is for another audience"),
+    "wrong_sender": Refusal(403, "The token is another sender's"),
+    "unknown_watch": Refusal(404, "Nothing here is watched by this name"),
+    "not_notification": Refusal(400, "Not a notification of this provider"),
+    "keys_unavailable": Refusal(503, "The keys to verify with cannot be had now"),
+}
+"""What only the providers' endpoints say, besides the above."""
+
+_ALL: Final[Mapping[str, Refusal]] = {**REFUSALS, **NOTIFICATION_REFUSALS}
+
 
 class RefusedError(HeadraceError):
-    """A delivery is turned away for ``reason``, a key of :data:`REFUSALS`; the message says what to do next."""
+    """A delivery is turned away for ``reason``, a key of :data:`REFUSALS` or :data:`NOTIFICATION_REFUSALS`; the message
+    says what to do next."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -61,4 +76,4 @@ class RefusedError(HeadraceError):
     @property
     def refusal(self) -> Refusal:
         """The table's row."""
-        return REFUSALS[self.reason]
+        return _ALL[self.reason]

@@ -12,6 +12,8 @@ from headrace.processors.core.model import Event, State
 from headrace.schemas.refs import Touch
 
 INBOX: Final = "INBOX"
+TRASH: Final = "TRASH"
+"""Taken off as a label, the thread is out of the trash again, wherever it went. Never among the labels itself."""
 _NEW: Final[dict[str, Any]] = {
     "messages": 0,
     "last_message": None,
@@ -92,6 +94,8 @@ class MailThread:
                 new["labels"] = _with(new["labels"], body["added"], body["removed"])
                 if INBOX in body["added"]:
                     new["archived"] = new["trashed"] = False
+                if TRASH in body["removed"]:
+                    new["trashed"] = False
             case "mail.archived":
                 new["archived"], new["labels"] = True, _with(new["labels"], removed=[INBOX])
             case "mail.trashed":
