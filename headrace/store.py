@@ -21,15 +21,20 @@ from typing import Final, Protocol, Self
 
 from headrace.errors import HeadraceError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.keys import Keys
-from headrace.kinds import installed_kinds, installed_schemas
+from headrace.kinds import installed_kinds, installed_schemas, schema_registry_at
 from headrace.log.kafka import KafkaLog
+from headrace.log.kafka_address import KafkaAddress
 from headrace.log.sqlite import SqliteLog
 from headrace.places import EMBEDDED, Places
 from headrace.processors.applied import Applied
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
+from headrace.processors.decode import check_readable
 from headrace.processors.embedded import EmbeddedHost
 from headrace.processors.engine import Engine
+from headrace.processors.fold_group import fold_group, tables_id
+from headrace.processors.group_fold import GroupFold
+from headrace.processors.verdict_topic import VerdictTopic, address_of, prepare
 from headrace.producers.intake import Intake
 from headrace.producers.opening import DEFAULT_PARTITIONS, check_key, open_log
 from headrace.projections.postgres import PostgresTables
@@ -80,23 +85,25 @@ class Store:
         self.writer: Final = writer
         self.places: Final = places.checked()
         self.key_file: Final = places.key_file if places.key_file is not None else directory / KEY_FILE
-        self.registry: Final = installed_schemas()
         self.kinds: Final = installed_kinds()
         self.applied: Final = Applied()
         making, folding = writer and make, writer and (fold or not places.shared)
         with ExitStack() as opened:
+            self._confluent: Final = opened.enter_context(schema_registry_at(places))
+            self.registry: Final = installed_schemas(self._confluent, register=writer)
             self.log: Final = self._open_log(partitions, making=making)
             opened.callback(self.log.close)
             self.keys: Final = Keys.at(self.key_file, create=False)
             if making:
                 open_log(self.log, self.registry, self.kinds, policy, key_id=self.keys.id)
+            check_readable(self.log, self.registry)
             check_key(self.log, self.keys.id)
             self.tables: Final = _tables(directory, places, self.registry, self.kinds, making=making, writer=writer)
             opened.callback(self.tables.close)
             if writer and isinstance(self.tables, PostgresTables) and places.shared:
                 opened.enter_context(_listening(self.tables, places, self.applied))
             if folding:
-                host = self._host()
+                host = self._host(opened)
                 host.start()
                 opened.callback(host.stop)
             folded = self.tables.resume(0)
@@ -148,11 +155,20 @@ class Store:
             # Nothing was ever folded: perhaps the log's creation was interrupted. Creating resumes that, and only that.
             return SqliteLog.create(directory, partitions)
 
-    def _host(self) -> Host:
-        engine = Engine(self.registry, self.kinds, self.tables, schemas=installed_schemas)
-        if not self.places.shared:
-            return EmbeddedHost(self.log, engine, self.applied)
-        return EmbeddedHost(self.log, engine, _Told(self.applied))
+    def _host(self, opened: ExitStack) -> Host:
+        def schemas() -> Registry:
+            return installed_schemas(self._confluent, register=False)
+
+        if not isinstance(self.log, KafkaLog):
+            return EmbeddedHost(self.log, Engine(self.registry, self.kinds, self.tables, schemas=schemas), self.applied)
+        assert self.places.log_url is not None
+        assert self.places.db_url is not None
+        address = KafkaAddress.parse(self.places.log_url)
+        prepare(address, self.log.describe().partitions)
+        verdicts = opened.enter_context(VerdictTopic(address_of(address), self.tables))
+        engine = Engine(self.registry, self.kinds, self.tables, schemas=schemas, before_commit=verdicts.publish)
+        group = fold_group(tables_id(self.places.db_url, self.places.db_schema))
+        return GroupFold(address, self.log, engine, _Told(self.applied), group=group)
 
     def close(self) -> None:
         """Stop folding and close the files and connections."""

@@ -11,10 +11,13 @@ from typing import Final
 
 from headrace.log.kafka_reader import GROUP
 from headrace.log.kafka_topic import topic_settings
+from headrace.processors import group_fold, verdict_topic
 from headrace.producers.opening import DEFAULT_PARTITIONS
 
 EVENTS: Final = "headrace.events"
 """The log."""
+VERDICTS: Final = verdict_topic.topic_name(EVENTS)
+"""What it comes to, as a stream (:mod:`headrace.processors.verdict_topic`). A worker makes it where it may."""
 RIGHTS: Final[Mapping[str, Sequence[str]]] = {
     "reader": ("Read", "Describe", "DescribeConfigs"),
     "writer": ("Read", "Write", "Describe", "DescribeConfigs"),
@@ -23,11 +26,19 @@ RIGHTS: Final[Mapping[str, Sequence[str]]] = {
 """What each needs on the topic: who folds or answers queries, who appends, and who makes, closes or moves a log."""
 
 
-def create_command(server: str, topic: str, *, partitions: int, replication: int, min_insync: int) -> list[str]:
-    """What makes the log's topic."""
+WORKER_RIGHTS: Final = ("Read", "Write", "Describe", "DescribeConfigs")
+"""What a worker needs on the verdicts' topic. On the log it is a reader. To make the topic it needs Create too."""
+WORKER_GROUPS: Final = (group_fold.GROUP, verdict_topic.GROUP)
+"""What the names of the groups begin with that a worker joins."""
+
+
+def create_command(
+    server: str, topic: str, settings: Mapping[str, str], *, partitions: int, replication: int
+) -> list[str]:
+    """What makes a topic."""
     command = ["kafka-topics.sh", "--bootstrap-server", server, "--create", "--topic", topic]
     command += ["--partitions", str(partitions), "--replication-factor", str(replication)]
-    for name, value in topic_settings(min_insync).items():
+    for name, value in settings.items():
         command += ["--config", f"{name}={value}"]
     return command
 
@@ -39,22 +50,38 @@ def rights_command(server: str, topic: str, who: str, principal: str) -> list[li
     return [[*allow, *operations, "--topic", topic], [*allow, "--operation", "Describe", "--group", GROUP]]
 
 
+def worker_rights_command(server: str, topic: str, principal: str) -> list[list[str]]:
+    """What a principal needs to be a worker, besides being a ``reader`` of the log: on the topic and in groups."""
+    allow = ["kafka-acls.sh", "--bootstrap-server", server, "--add", "--allow-principal", principal]
+    operations = [word for operation in WORKER_RIGHTS for word in ("--operation", operation)]
+    joins = [
+        [*allow, "--operation", "Read", "--group", group, "--resource-pattern-type", "prefixed"]
+        for group in WORKER_GROUPS
+    ]
+    return [[*allow, *operations, "--topic", topic], *joins]
+
+
 def main() -> None:
     """Print the commands."""
     parser = argparse.ArgumentParser(prog="python -m infra.topics", description=__doc__)
     parser.add_argument("--bootstrap-server", default="127.0.0.1:9092")
-    parser.add_argument("--topic", default=EVENTS)
+    parser.add_argument("--topic", default=EVENTS, help="the log's (%(default)s)")
     parser.add_argument("--partitions", type=int, default=DEFAULT_PARTITIONS, help="fixed for ever (%(default)s)")
     parser.add_argument("--replication-factor", type=int, default=3, help="(%(default)s)")
     options = parser.parse_args()
-    server, copies = options.bootstrap_server, options.replication_factor
+    server, copies, topic = options.bootstrap_server, options.replication_factor, options.topic
+    verdicts, in_sync = verdict_topic.topic_name(topic), max(1, copies - 1)
     commands = [
-        create_command(
-            server, options.topic, partitions=options.partitions, replication=copies, min_insync=max(1, copies - 1)
+        create_command(server, name, settings, partitions=options.partitions, replication=copies)
+        for name, settings in (
+            (topic, topic_settings(in_sync)),
+            (verdicts, verdict_topic.topic_settings(in_sync)),
         )
     ]
     for who in RIGHTS:
-        commands += rights_command(server, options.topic, who, f"User:headrace-{who}")
+        commands += rights_command(server, topic, who, f"User:headrace-{who}")
+    commands += rights_command(server, topic, "reader", "User:headrace-worker")
+    commands += worker_rights_command(server, verdicts, "User:headrace-worker")
     print("\n".join(shlex.join(command) for command in commands))
 
 

@@ -16,29 +16,20 @@ Whoever waits for a partition that has stopped is told why.
 
 import logging
 import threading
-import time
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from headrace.errors import HaltError, HeadraceError, KindError, SchemaMissingError, UnavailableError
-from headrace.log.port import Log, Stored
+from headrace.errors import HaltError, HeadraceError, UnavailableError
+from headrace.log.port import Log
 from headrace.processors.applied import Applied
 from headrace.processors.engine import Engine
+from headrace.processors.partition_folding import BATCH, PartitionFolding
 
-BATCH: Final = 1_000
-"""Records folded in one transaction at most."""
 _IDLE_SECONDS: Final = 0.05
 """How long the log is waited for at a time: so long may :meth:`EmbeddedHost.stop` take while nothing happens."""
 _RETRY_SECONDS: Final = 0.1
-_RETRY_AT_MOST_SECONDS: Final = 5.0
 _log: Final = logging.getLogger("headrace.embedded")
 
-
-class _Pause(NamedTuple):
-    """A paused partition: when it is tried again (monotonic seconds), and how long it waited last."""
-
-    until: float
-    seconds: float
+__all__ = ("BATCH", "EmbeddedHost")
 
 
 class EmbeddedHost:
@@ -46,10 +37,8 @@ class EmbeddedHost:
 
     def __init__(self, log: Log, engine: Engine, applied: Applied | None = None) -> None:
         self._log: Final = log
-        self._engine: Final = engine
         self.applied: Final = applied or Applied()
-        self._next: Final[dict[int, int]] = {}
-        self._pauses: Final[dict[int, _Pause]] = {}
+        self._folding: Final = PartitionFolding(log, engine, self.applied, _log)
         self._stopping: Final = threading.Event()
         self._thread: Final = threading.Thread(target=self._run, name="headrace-fold", daemon=True)
 
@@ -60,9 +49,9 @@ class EmbeddedHost:
         :raises UnavailableError: log or tables cannot be read now; nothing was started.
         """
         for partition in range(self._log.describe().partitions):
-            self._next[partition] = self._engine.resume(self._log, partition)
-            self.applied.advance(partition, self._next[partition])
-        self._turn(frozenset(self._next))
+            self._folding.begin(partition)
+            self.applied.advance(partition, self._folding.next[partition])
+        self._turn(frozenset(self._folding.next))
         self._thread.start()
 
     def stop(self, timeout: float = 30.0) -> bool:
@@ -75,7 +64,7 @@ class EmbeddedHost:
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
-                self._turn(self._grown() | self._due())
+                self._turn(self._grown() | frozenset(self._folding.due))
         except HeadraceError as error:
             _log.critical("the fold has stopped: %s", error)
             self.applied.fail(error)
@@ -85,69 +74,18 @@ class EmbeddedHost:
 
     def _grown(self) -> frozenset[int]:
         """The partitions that have something new, waiting for it a while."""
-        after = {partition: offset for partition, offset in self._next.items() if partition not in self._pauses}
-        until = min((pause.until for pause in self._pauses.values()), default=float("inf"))
+        paused = self._folding.paused
+        after = {partition: offset for partition, offset in self._folding.next.items() if partition not in paused}
         try:
-            return self._log.wait(after, max(0.0, min(_IDLE_SECONDS, until - time.monotonic())))
+            return self._log.wait(after, self._folding.until_due(_IDLE_SECONDS))
         except UnavailableError as error:
             if not self._stopping.is_set():
                 _log.warning("the fold waits: %s", error)
             self._stopping.wait(_RETRY_SECONDS)
             return frozenset()
 
-    def _due(self) -> frozenset[int]:
-        now = time.monotonic()
-        return frozenset(partition for partition, pause in self._pauses.items() if pause.until <= now)
-
     def _turn(self, partitions: frozenset[int]) -> None:
         """A batch of each in turn, until none has more: a busy partition keeps no other waiting."""
         left = sorted(partitions)
         while left and not self._stopping.is_set():
-            left = [partition for partition in left if self._batch(partition)]
-
-    def _batch(self, partition: int) -> bool:
-        """Fold one batch; whether there may be more."""
-        try:
-            if partition in self._pauses:
-                # What the tables hold now decides: perhaps only the answer to a commit got lost.
-                self._next[partition] = self._engine.resume(self._log, partition)
-            records = self._log.read(partition, self._next[partition], BATCH)
-            self._fold(partition, records)
-        except (SchemaMissingError, UnavailableError) as error:
-            self._pause(partition, error)
-            return False
-        except KindError as error:
-            _log.critical("partition %d has stopped: %s", partition, error)
-            del self._next[partition]
-            self._pauses.pop(partition, None)
-            self.applied.fail(error, partition)
-            return False
-        if self._pauses.pop(partition, None) is not None:
-            _log.warning("partition %d goes on", partition)
-        self.applied.advance(partition, self._next[partition])
-        return len(records) == BATCH
-
-    def _fold(self, partition: int, records: Sequence[Stored]) -> None:
-        """Fold what was read. Where one record cannot be, those before it are."""
-        if not records:
-            return
-        try:
-            self._engine.apply(partition, records)
-        except (SchemaMissingError, KindError):
-            if len(records) == 1:
-                raise
-            for record in records:
-                self._engine.apply(partition, [record])
-                self._next[partition] += 1
-                self.applied.advance(partition, self._next[partition])
-        else:
-            self._next[partition] += len(records)
-
-    def _pause(self, partition: int, error: SchemaMissingError | UnavailableError) -> None:
-        earlier = self._pauses.get(partition)
-        seconds = min(_RETRY_AT_MOST_SECONDS, earlier.seconds * 2) if earlier is not None else _RETRY_SECONDS
-        self._pauses[partition] = _Pause(time.monotonic() + seconds, seconds)
-        _log.error("partition %d is paused and tried again in %.1f s: %s", partition, seconds, error)
-        if isinstance(error, SchemaMissingError):
-            self._engine.look_for_schemas()
-        self.applied.pause(partition, error)
+            left = [partition for partition in left if self._folding.catch_up(partition)]

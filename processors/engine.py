@@ -7,7 +7,7 @@ everything with the next offset in one fenced transaction. Stopped anywhere, the
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace.errors import FencedError, HaltError, KindError, LogMismatchError
 from headrace.log.framing import GENESIS, chain
@@ -22,6 +22,17 @@ from headrace.schemas.refs import Token
 from headrace.schemas.registry import Registry
 
 _ANSWERS: Final = ("proposal.withdrawn", "review.", "source.confirmed", "delivery.")
+
+
+class Decoded(NamedTuple):
+    """A batch as the fold takes it. ``previous`` and ``chain`` are the chain's values before its first record and at
+    its last; ``partitions`` is how many the log has, as far as its records tell."""
+
+    records: Sequence[Stored]
+    items: Sequence[Entry | Poison]
+    previous: bytes
+    chain: bytes
+    partitions: int
 
 
 class Engine:
@@ -95,11 +106,24 @@ class Engine:
         value: bytes = found[0]["chain"]
         return value
 
-    def apply(self, partition: int, batch: Sequence[Stored]) -> Memory:
+    def decode(self, partition: int, records: Sequence[Stored], after: Decoded | None = None) -> Decoded:
+        """A batch made ready for :meth:`apply`, in another thread if you like: while the one before it, ``after``, is
+        committed and the server is waited for. Without ``after`` it follows what was applied last.
+
+        :raises SchemaMissingError: one of the records names a schema version that is not here.
+        """
+        row = self._partitions[partition]
+        chain, partitions = (row.chain, row.partitions) if after is None else (after.chain, after.partitions)
+        decoder = Decoder(self._registry, partition, partitions, chain)
+        items = [decoder.decode(stored) for stored in records]
+        return Decoded(records, items, chain, decoder.chain, decoder.partitions)
+
+    def apply(self, partition: int, batch: Sequence[Stored] | Decoded) -> Memory:
         """Fold a batch that begins at the partition's next offset; returns what it did, already committed.
 
-        The batch holds at least one record. After an :class:`UnavailableError` call :meth:`resume` again: only the
-        answer to the commit may have got lost.
+        The batch holds at least one record. One that :meth:`decode` made ready and that does not follow what was
+        applied last (a batch before it failed, say) is decoded anew. After an :class:`UnavailableError` call
+        :meth:`resume` again: only the answer to the commit may have got lost.
 
         :raises HaltError: nothing was written, and this processor must stop.
         :raises FencedError: another owner moved the partition on; nothing was written.
@@ -107,8 +131,10 @@ class Engine:
         """
         before = self._partitions[partition]
         row = replace(before)  # what was folded so far stays as it was until this batch is committed
-        decoder = Decoder(self._registry, partition, row.partitions, row.chain)
-        items = [decoder.decode(stored) for stored in batch]
+        records = batch.records if isinstance(batch, Decoded) else batch
+        if not isinstance(batch, Decoded) or batch.previous != before.chain:
+            batch = self.decode(partition, records)
+        items = batch.items
         self._check_opening(before, items[0])
         memory = Memory(row, self._kinds)
         try:
@@ -120,7 +146,7 @@ class Engine:
             raise
         if self._before_commit is not None:
             self._before_commit(memory)
-        self._tables.commit(memory, batch)
+        self._tables.commit(memory, records)
         self._partitions[partition] = row
         return memory
 

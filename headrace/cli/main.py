@@ -33,6 +33,7 @@ from headrace.cli import (
     serve,
     source,
     watch,
+    worker,
 )
 from headrace.errors import HeadraceError
 
@@ -74,6 +75,7 @@ for module in (
     demo,
     dev,
     serve,
+    worker,
     migrate,
     send,
     propose,

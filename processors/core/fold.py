@@ -101,7 +101,7 @@ def _fact(memory: Memory, entry: Entry) -> None:
     row.state = kind.evolve(row.state, Event(envelope.type, entry.body, envelope.actor))
     content = entry.body.get("content")
     if content is not None:
-        row.content, row.content_key = content, entry.body.get("content_key")
+        row.content, row.content_key, row.renewed = content, entry.body.get("content_key"), True
     ended = _echoed(memory, entry) if row.intents else None
     after = overlaid(row, kind) if row.intents else row.state
     effect = effective(
@@ -158,6 +158,12 @@ def _closed(memory: Memory, entry: Entry) -> None:
     memory.mark(entry, "noted")
 
 
+def _moved(memory: Memory, entry: Entry) -> None:
+    """The log goes on here: what was said of a successor before it was copied is done."""
+    memory.partition.successor = None
+    memory.mark(entry, "noted")
+
+
 def _time_reset(memory: Memory, entry: Entry) -> None:
     memory.partition.log_time = entry.body["to"]
     memory.mark(entry, "noted")
@@ -209,7 +215,7 @@ def _synced(memory: Memory, entry: Entry) -> None:
 
 _HANDLERS: Final[Mapping[str, Callable[[Memory, Entry], None]]] = {
     "log.opened": _opened,
-    "log.moved": _noted,
+    "log.moved": _moved,
     "log.closed": _closed,
     "log.time_reset": _time_reset,
     "policy.activated": _in_force,

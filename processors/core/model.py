@@ -142,7 +142,8 @@ class Intent:
 
 @dataclass(slots=True)
 class EntityRow:
-    """An entity: facts in ``state`` (``None`` before the first), intents laid over it in order of acceptance."""
+    """An entity: facts in ``state`` (``None`` before the first), intents laid over it in order of acceptance.
+    ``renewed``: its content was said anew since it was loaded; where not, tables may leave theirs as it is."""
 
     ref: EntityRef
     first_offset: int = -1
@@ -153,6 +154,7 @@ class EntityRow:
     intents: list[Intent] = field(default_factory=list)
     content: bytes | None = None
     content_key: str | None = None
+    renewed: bool = field(default=False, compare=False)
 
     @property
     def exists(self) -> bool:

@@ -1,0 +1,1 @@
+"""Workers: the log in a real Kafka folded into a real PostgreSQL by one process and by several."""

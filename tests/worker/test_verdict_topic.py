@@ -1,0 +1,142 @@
+"""The verdicts' topic: made once, checked always, and never with a verdict that a stale worker reached."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from headrace.errors import FencedError, HaltError, UnavailableError
+from headrace.log.kafka_address import KafkaAddress
+from headrace.processors import verdict_topic
+from headrace.processors.core.memory import Judged, Memory, PartitionRow
+from headrace.processors.engine import Engine
+from headrace.processors.verdict_topic import PublishedVerdict, VerdictTopic, prepare, read_message, record_of
+from tests.kafka.topics import Cluster
+from tests.postgres.both import fold_by
+from tests.worker.site import KINDS, PARTITIONS, REGISTRY, Site
+
+JUDGED: Final = Judged(17, ("acme", "ann", "p-1"), "accepted", b'{"verdict":"accepted"}', 1_795_000_000_123)
+LOG_ID: Final = bytes(range(16))
+
+
+@pytest.mark.parametrize(
+    ("log", "verdicts"),
+    [("headrace.events", "headrace.verdicts"), ("mail", "mail.verdicts"), ("a.events.b", "a.events.b.verdicts")],
+)
+def test_it_is_named_after_the_log(log: str, verdicts: str) -> None:
+    assert verdict_topic.topic_name(log) == verdicts
+
+
+def test_a_message_says_what_was_judged() -> None:
+    record = record_of(LOG_ID, 3, JUDGED)
+    assert (record.partition, record.key, record.value) == (3, b"acme/ann/p-1", JUDGED.text)
+    assert dict(record.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": b"3-17",
+        "ce_source": b"/headrace/logs/000102030405060708090a0b0c0d0e0f",
+        "ce_type": b"verdict.accepted",
+        "ce_subject": b"proposal/p-1",
+        "ce_time": b"2026-11-18T11:06:40.123Z",
+        "ce_tenant": b"acme",
+        "ce_account": b"ann",
+        "ce_partition": b"3",
+        "ce_offset": b"17",
+        "content-type": b"application/json",
+    }
+    assert read_message(record.key, dict(record.headers), record.value) == PublishedVerdict(
+        LOG_ID, 3, 17, "acme", "ann", "p-1", "accepted", '{"verdict":"accepted"}'
+    )
+
+
+def test_a_time_that_rfc_3339_cannot_say_is_left_out() -> None:
+    beyond = Judged(17, JUDGED.key, "accepted", JUDGED.text, 1 << 60)
+    record = record_of(LOG_ID, 3, beyond)
+    assert "ce_time" not in dict(record.headers)
+    assert read_message(record.key, dict(record.headers), record.value) is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "value"),
+    [
+        (None, {}, b""),
+        (b"acme/ann", {}, b"{}"),
+        (b"acme/ann/p/q", {}, b"{}"),
+        (b"\xff/a/b", {}, b"{}"),
+        (b"acme/ann/p-1", {"ce_id": b"3"}, b"{}"),
+        (b"acme/ann/p-1", {"ce_source": b"/elsewhere"}, b"{}"),
+        (b"acme/ann/p-1", {"ce_source": b"/headrace/logs/xyz"}, b"{}"),
+        (b"acme/ann/p-1", {"ce_type": b"order.placed"}, b"{}"),
+        (b"acme/ann/p-1", {"ce_id": b"3-17"}, b"\xff"),
+    ],
+)
+def test_what_is_no_verdict_is_told_apart(key: bytes | None, headers: Mapping[str, bytes], value: bytes) -> None:
+    own = dict(record_of(LOG_ID, 3, JUDGED).headers)
+    assert read_message(key, {**own, **headers} if headers else {}, value) is None
+    assert read_message(b"acme/ann/p-1", {k: v for k, v in own.items() if k != "ce_id"}, b"{}") is None
+
+
+def test_it_is_made_once_and_checked(site: Site) -> None:
+    log, cluster = KafkaAddress.parse(site.url), Cluster(site.kafka)
+    address = prepare(log, PARTITIONS)
+    assert prepare(log, PARTITIONS) == address
+    found = cluster.settings(address.topic)
+    assert found["cleanup.policy"] == "delete"
+    assert found["retention.ms"] == str(verdict_topic.RETENTION_MS)
+    cluster.configure(address.topic, {"retention.ms": "60000"})
+    prepare(log, PARTITIONS)
+    with pytest.raises(HaltError, match="has 4 partitions, the log has 5"):
+        prepare(log, PARTITIONS + 1)
+    cluster.configure(address.topic, {"cleanup.policy": "compact"})
+    with pytest.raises(HaltError, match=r"--add-config cleanup\.policy=delete"):
+        prepare(log, PARTITIONS)
+
+
+def test_everything_judged_is_there_before_the_tables_have_it(site: Site) -> None:
+    tables = site.tables()
+    with VerdictTopic(prepare(KafkaAddress.parse(site.url), PARTITIONS), tables) as topic:
+        keys = site.proposals(3)
+        found = list[int]()
+
+        def publish(memory: Memory) -> None:
+            topic.publish(memory)
+            topic.publish(memory)
+            found.append(len(site.verdict_messages()))
+
+        engine = Engine(REGISTRY, KINDS, tables, before_commit=publish)
+        for partition in range(PARTITIONS):
+            before = len(site.verdict_messages())
+            fold_by(engine, site.log, partition, (1_000,))
+            assert found[-1] - before == 6
+        assert site.check_verdicts() == len(keys)
+        assert topic.published == 2 * len(keys)
+
+
+def test_a_stale_worker_publishes_nothing(site: Site) -> None:
+    tables = site.tables()
+    with VerdictTopic(prepare(KafkaAddress.parse(site.url), PARTITIONS), tables) as topic:
+        fold_by(Engine(REGISTRY, KINDS, tables), site.log, 1, (1_000,))
+        row = tables.resume(1)
+        assert row is not None
+        stale = Memory(replace(row, next_offset=0), KINDS)
+        stale.judged.append(JUDGED)
+        with pytest.raises(FencedError, match="published nothing"):
+            topic.publish(stale)
+        gone = Memory(PartitionRow(2, next_offset=0), KINDS)
+        gone.judged.append(JUDGED)
+        fold_by(Engine(REGISTRY, KINDS, tables), site.log, 2, (1_000,))
+        with pytest.raises(FencedError):
+            topic.publish(gone)
+        assert site.verdict_messages() == []
+        assert topic.published == 0
+
+
+def test_what_the_brokers_do_not_take_is_said(site: Site) -> None:
+    tables = site.tables()
+    address = prepare(KafkaAddress.parse(site.url), PARTITIONS)
+    Cluster(site.kafka).configure(address.topic, {"max.message.bytes": "1"})
+    with VerdictTopic(address, tables) as topic:
+        memory = Memory(PartitionRow(1), KINDS)
+        memory.judged.append(JUDGED)
+        with pytest.raises(UnavailableError, match="1 of 1 verdicts of partition 1 were not published"):
+            topic.publish(memory)
