@@ -54,6 +54,11 @@ def column_names(kind: Kind) -> list[str]:
     return [name for name, _, _ in COMMON] + [column.name for column in kind.columns]
 
 
+def content_column_names(kind: Kind) -> list[str]:
+    """Of those the ones that content fills, in order."""
+    return ["content_key", "content", *(column.name for column in kind.columns if column.content)]
+
+
 def sqlite_ddl(kind: Kind) -> Iterator[str]:
     """The statements that make the kind's table, if it is not there yet."""
     lines = [
@@ -122,17 +127,46 @@ def _literal(text: str) -> str:
 
 def typed_values(registry: Registry, kind: Kind) -> Callable[[EntityRow], list[Any]]:
     """A function from a row to the values of the kind's own columns."""
-    wanted = [(place, column.name) for place, column in enumerate(kind.columns) if column.content]
-    json_places = [place for place, column in enumerate(kind.columns) if column.type == "json"]
-    names = [column.name if not column.content else None for column in kind.columns]
+    of_state, of_content = state_values(kind), content_values(registry, kind)
+    places = [place for place, column in enumerate(kind.columns) if not column.content]
+    places += [place for place, column in enumerate(kind.columns) if column.content]
+
+    def values(row: EntityRow) -> list[Any]:
+        found: list[Any] = [None] * len(places)
+        for place, value in zip(places, (*of_state(row), *of_content(row)), strict=True):
+            found[place] = value
+        return found
+
+    return values
+
+
+def state_values(kind: Kind) -> Callable[[EntityRow], list[Any]]:
+    """A function from a row to the values of those of the kind's own columns that its state decides."""
+    own = [column for column in kind.columns if not column.content]
+    names = [column.name for column in own]
+    json_places = [place for place, column in enumerate(own) if column.type == "json"]
 
     def values(row: EntityRow) -> list[Any]:
         state: State = row.state or {}
-        found = [state.get(name) if name is not None else None for name in names]
-        if wanted and row.content is not None and row.content_key is None:
-            content = _content(registry, row.content)
-            for place, name in wanted:
-                found[place] = content.get(name)
+        found = [state.get(name) for name in names]
+        for place in json_places:
+            if found[place] is not None:
+                found[place] = canonical(found[place]).decode()
+        return found
+
+    return values
+
+
+def content_values(registry: Registry, kind: Kind) -> Callable[[EntityRow], list[Any]]:
+    """A function from a row to the values of those of the kind's own columns that its content fills."""
+    own = [column for column in kind.columns if column.content]
+    json_places = [place for place, column in enumerate(own) if column.type == "json"]
+
+    def values(row: EntityRow) -> list[Any]:
+        if not own or row.content is None or row.content_key is not None:
+            return [None] * len(own)
+        content = _content(registry, row.content)
+        found = [content.get(column.name) for column in own]
         for place in json_places:
             if found[place] is not None:
                 found[place] = canonical(found[place]).decode()
@@ -143,7 +177,7 @@ def typed_values(registry: Registry, kind: Kind) -> Callable[[EntityRow], list[A
 
 def _content(registry: Registry, raw: bytes) -> dict[str, Any]:
     try:
-        return registry.decode(raw).body
+        return registry.decode_nested(raw).body
     except BadInputError:
         return {}  # content is never decided on; what cannot be read simply is not shown
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Self
 
 import psycopg
@@ -25,6 +26,7 @@ from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Memory, PartitionRow
 from headrace.processors.core.policy import Policy
 from headrace.projections import postgres_loads, rows
+from headrace.projections.kept import Kept
 from headrace.projections.port import Reader, Wants
 from headrace.projections.postgres_connection import Address, PostgresReader, Session, meaning, translated
 from headrace.projections.postgres_migrations import Columns, check, migrate
@@ -91,6 +93,8 @@ class PostgresTables:
         self._closed = False
         self._open: Session | None = None
         self._policies: Final[dict[int, tuple[int, Policy, tuple[str, ...]]]] = {}
+        self._kept: Final = Kept()
+        self._resumed_in: Final[dict[int, int]] = {}
         self._writer: Final = Writer(registry, self._kinds, self._prepare(migrating=migrating))
         self._pool: Final = ConnectionPool[Session](
             self.address.conninfo,
@@ -162,6 +166,7 @@ class PostgresTables:
             self._open.close()
             self._open = None
         self._policies.clear()
+        self._kept.forget_all()
 
     # -- queries --------------------------------------------------------------------------------------------------
 
@@ -174,8 +179,10 @@ class PostgresTables:
             connection = self._pool.getconn()
         try:
             with translated(self.address.named, "read"):
-                # With a first SELECT: the view begins with it, not with BEGIN.
-                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1")
+                # The lock first: who comes while the tables are being replaced waits for the new ones, and they cannot
+                # be replaced meanwhile. Then a SELECT: the view begins with that, not with BEGIN.
+                begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+                connection.execute(f"{begin}; LOCK TABLE partitions IN ACCESS SHARE MODE; SELECT 1".encode())
             yield PostgresReader(connection, self.address.named)
         finally:
             self._give_back(connection)
@@ -194,15 +201,23 @@ class PostgresTables:
     def resume(self, partition: int) -> PartitionRow | None:
         """See :class:`headrace.projections.port.Tables`."""
         with self._lock, translated(self.address.named, "read"):
-            sql = 'SELECT * FROM partitions WHERE "partition" = %s'
+            self._kept.forget(partition)
+            sql = """
+                SELECT p.*, live.oid::bigint AS resumed_in
+                FROM (SELECT 'partitions'::regclass::oid) AS live(oid) LEFT JOIN partitions p ON "partition" = %s
+            """
             with self._connection().cursor(row_factory=dict_row) as cursor:
                 found = cursor.execute(sql, (partition,)).fetchone()
-            return rows.partition_row(found) if found is not None else None
+            assert found is not None
+            self._resumed_in[partition] = found["resumed_in"]
+            return rows.partition_row(found) if found["partition"] is not None else None
 
     def load(self, memory: Memory, wants: Wants) -> None:
         """See :class:`headrace.projections.port.Tables`."""
         with self._lock, translated(self.address.named, "read"):
-            postgres_loads.load(self._connection(), self._kinds, memory, wants)
+            connection = self._connection()
+            missing = self._kept.take(memory, wants.entities) if wants.entities else wants.entities
+            postgres_loads.load(connection, self._kinds, memory, replace(wants, entities=missing))
 
     def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
         """See :class:`headrace.projections.port.Tables`."""
@@ -215,8 +230,10 @@ class PostgresTables:
                     self._writer.write(connection, memory, batch)
                     self._end(connection)
             except BaseException:
+                self._kept.forget(memory.partition.partition)
                 self._undo()
                 raise
+            self._kept.keep(memory)
             row = memory.partition
             self._policies[row.partition] = (row.next_offset, row.policy, row.kinds)
             self._make_known(row.partition, row.next_offset)
@@ -258,11 +275,24 @@ class PostgresTables:
         else:
             if self._policies.get(row.partition) == (first, row.policy, row.kinds):
                 values |= dict.fromkeys(_CHANGING)
-            cursor = self._moved(connection, values | {"first": first})
+            cursor = self._moved(connection, values | {"first": first, "table": self._resumed_in.get(row.partition)})
         if cursor.rowcount == 0:
+            self._check_replaced(connection, row.partition)
             raise FencedError(
                 f"partition {row.partition} is no longer at offset {first}: another processor owns it; this one wrote"
                 " nothing"
+            )
+
+    def _check_replaced(self, connection: Session, partition: int) -> None:
+        """What is remembered of tables that were rebuilt meanwhile says nothing about the new ones.
+
+        :raises UnavailableError: they were, since the partition was resumed.
+        """
+        found = connection.execute("SELECT 'partitions'::regclass::oid::bigint").fetchone()
+        if partition in self._resumed_in and found != (self._resumed_in[partition],):
+            raise UnavailableError(
+                f"the tables in {self.address.named} were rebuilt; partition {partition} goes on from where the new"
+                " ones are"
             )
 
     def _moved(self, connection: Session, values: Mapping[str, Any]) -> psycopg.Cursor[TupleRow]:
@@ -320,6 +350,7 @@ def _partition_statements() -> tuple[bytes, bytes]:
     moved = (
         f"UPDATE partitions SET {assigned}"  # noqa: S608 - our names
         ' WHERE "partition" = %(partition)s AND next_offset = %(first)s AND log_id = %(log_id)s'
+        " AND tableoid = coalesce(%(table)s::oid, tableoid)"
     )
     return first.encode(), moved.encode()
 

@@ -17,7 +17,8 @@ from headrace.processors.core.kind import Kind
 from headrace.projections.kind_tables import postgres_columns, postgres_ddl
 from headrace.projections.postgres_connection import Address, Session, translated
 
-_LOCK: Final = 0x68656164  # "head": with the schema's hash it makes the advisory lock's key
+LOCK: Final = 0x68656164  # "head"
+"""With the schema's hash the key of the advisory lock that whoever changes tables holds."""
 _GRANTS: Final = "grants.sql"
 _FOUND: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s), to_regclass(%s) IS NOT NULL"
 _TABLE: Final = """
@@ -71,7 +72,7 @@ def migrate(address: Address, kinds: Mapping[str, Kind]) -> list[str]:
     :raises UnavailableError: the database does not answer.
     """
     with translated(address.named, "migrated"), address.connect("migrator") as connection, connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LOCK, address.schema))
+        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK, address.schema))
         if not _one(connection, _FOUND, (address.schema, f"{address.schema}.migrations"))[0]:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(address.schema)))
         return _pending(address, connection, kinds)

@@ -13,7 +13,13 @@ from headrace.processors.core.memory import Memory
 from headrace.processors.core.model import EntityRow, Poison
 from headrace.processors.core.verdicts import canonical
 from headrace.projections import rows
-from headrace.projections.kind_tables import column_names, intents_text, typed_values
+from headrace.projections.kind_tables import (
+    column_names,
+    content_column_names,
+    content_values,
+    intents_text,
+    state_values,
+)
 from headrace.projections.postgres_arrays import Array, arrays, text_array
 from headrace.projections.postgres_connection import Session
 from headrace.projections.postgres_migrations import Columns
@@ -76,15 +82,54 @@ class _History:
         return row
 
 
+class _Entities:
+    """The table of a kind. Content is written where it was said anew; where not, it stays as it is in the table, and is
+    neither read, decoded nor sent."""
+
+    def __init__(self, registry: Registry, kind: Kind, columns: Columns) -> None:
+        of_state = [name for name in column_names(kind) if name not in content_column_names(kind)]
+        self._without: Final = _upsert(kind.table, of_state, _ENTITY_KEY, columns)
+        self._whole: Final = _upsert(kind.table, [*of_state, *content_column_names(kind)], _ENTITY_KEY, columns)
+        self._of_state: Final = state_values(kind)
+        self._of_content: Final = content_values(registry, kind)
+
+    def statements(self, partition: int, found: Iterable[EntityRow]) -> Iterable[tuple[_Insert, list[Array]]]:
+        """What puts these rows in place."""
+        whole: list[Sequence[Any]] = []
+        without: list[Sequence[Any]] = []
+        for row in found:
+            values = self._values(partition, row)
+            if row.renewed:
+                whole.append((*values, row.content_key, row.content, *self._of_content(row)))
+            else:
+                without.append(values)
+        for upsert, values in ((self._whole, whole), (self._without, without)):
+            if values:
+                yield upsert, arrays(upsert.types, values)
+
+    def _values(self, partition: int, row: EntityRow) -> Sequence[Any]:
+        tenant, account, _, id_ = row.ref
+        return (
+            tenant,
+            account,
+            id_,
+            partition,
+            row.first_offset,
+            row.head_offset,
+            row.head_check,
+            row.head_time,
+            canonical(row.state).decode() if row.state is not None else None,
+            intents_text(row),
+            *self._of_state(row),
+        )
+
+
 class Writer:
     """Writes what a batch changed, inside a transaction that is under way."""
 
     def __init__(self, registry: Registry, kinds: Mapping[str, Kind], columns: Columns) -> None:
         self._kinds: Final = kinds
-        self._typed: Final = {name: typed_values(registry, kind) for name, kind in kinds.items()}
-        self._entities: Final = {
-            name: _upsert(kind.table, column_names(kind), _ENTITY_KEY, columns) for name, kind in kinds.items()
-        }
+        self._entities: Final = {name: _Entities(registry, kind, columns) for name, kind in kinds.items()}
         self._events: Final = _History("events", rows.EVENT_COLUMNS, ("proposal", "note"), columns)
         self._touches: Final = _History("touches", rows.TOUCH_COLUMNS, ("container_id",), columns)
         self._verdicts: Final = _History("verdicts", rows.VERDICT_COLUMNS, ("proposal", "text"), columns)
@@ -121,31 +166,11 @@ class Writer:
         self._quarantine.add(connection, len(poison), poison)
 
     def _changed_entities(self, memory: Memory) -> Iterable[tuple[_Insert, list[Array]]]:
-        by_kind: dict[str, list[Sequence[Any]]] = {}
-        partition = memory.partition.partition
+        by_kind: dict[str, list[EntityRow]] = {}
         for ref, row in memory.changed_entities.items():
-            by_kind.setdefault(ref.kind, []).append(self._entity_values(partition, row))
-        for name, values in by_kind.items():
-            upsert = self._entities[name]
-            yield upsert, arrays(upsert.types, values)
-
-    def _entity_values(self, partition: int, row: EntityRow) -> Sequence[Any]:
-        tenant, account, kind, id_ = row.ref
-        return (
-            tenant,
-            account,
-            id_,
-            partition,
-            row.first_offset,
-            row.head_offset,
-            row.head_check,
-            row.head_time,
-            canonical(row.state).decode() if row.state is not None else None,
-            intents_text(row),
-            row.content_key,
-            row.content,
-            *self._typed[kind](row),
-        )
+            by_kind.setdefault(ref.kind, []).append(row)
+        for name, found in by_kind.items():
+            yield from self._entities[name].statements(memory.partition.partition, found)
 
     def _write_claims(self, connection: Session, memory: Memory) -> None:
         released = [ref for ref, row in memory.changed_claims.items() if row is None]

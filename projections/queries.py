@@ -88,14 +88,17 @@ def event_at(reader: Reader, partition: int, offset: int) -> dict[str, Any] | No
     return found[0] if found else None
 
 
-def is_history(reader: Reader, token: Token) -> bool:
-    """Whether a token is of a position that these tables have folded."""
+def is_history(reader: Reader, token: Token) -> bool | None:
+    """Whether a token of this log is of a position in the history that these tables have folded; ``None`` while they
+    have not come so far."""
     sql = (
-        "SELECT e.chain FROM events e JOIN partitions p ON p.partition = e.partition"
-        " WHERE e.partition = :partition AND e.offset = :offset AND p.log_id = :log_id"
+        "SELECT p.log_id, p.next_offset, e.chain FROM partitions p"
+        " LEFT JOIN events e ON e.partition = p.partition AND e.offset = :offset WHERE p.partition = :partition"
     )
-    found = reader.rows(sql, {"partition": token.partition, "offset": token.offset, "log_id": token.log_id})
-    return bool(found) and found[0]["chain"][:_CHECK] == token.check
+    for row in reader.rows(sql, {"partition": token.partition, "offset": token.offset}):
+        if row["next_offset"] > token.offset:
+            return bool(row["log_id"] == token.log_id and row["chain"] and row["chain"][:_CHECK] == token.check)
+    return None
 
 
 def account_events(

@@ -68,6 +68,48 @@ def create(
     output.note(f"headrace: every process on it needs the key in {made['key_file']}; back it up")
 
 
+@log.command("copy")
+def copy(
+    *,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="LOG", help="sqlite:DIRECTORY or kafka://host:port/topic.", show_default=False),
+    ] = None,
+    to: Annotated[str, typer.Option("--to", metavar="LOG", help="The same forms; a new place.")],
+    move: Annotated[
+        bool | None,
+        typer.Option(
+            "--move/--replica",
+            help="Whether the log goes on there, or is only read.  [default: it moves to Kafka; a file is a replica]",
+            show_default=False,
+        ),
+    ] = None,
+    discard: Annotated[
+        bool,
+        typer.Option("--discard", help="Delete the unfinished copy at --to, and nothing else.", show_default=False),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a log: to Kafka when one machine has become too small, or home into a file, to audit it.
+
+    Everything stays what it was: the log's id, every record, offset, time, chain value and token. It can be interrupted
+    and repeated at any time; while headrace runs on the log most of the work is done, and it waits for that to end.
+    """
+    from headrace.cli import log_copying
+
+    if discard:
+        if from_ is not None or move is not None:
+            raise typer.BadParameter(
+                "it deletes the unfinished copy at --to: only that goes with it", param_hint="--discard"
+            )
+        log_copying.discard(to)
+        return
+    if from_ is None:
+        raise typer.BadParameter("say which log to copy, or --discard the unfinished copy at --to", param_hint="--from")
+    told = log_copying.copy(from_, to, move=move)
+    output.document(told) if as_json else log_copying.print_told(told)
+
+
 @log.command("ls")
 def list_(
     *,

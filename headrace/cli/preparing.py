@@ -6,7 +6,7 @@ from typing import Any
 from headrace.cli.reading import directory
 from headrace.errors import BadInputError
 from headrace.keys import Keys
-from headrace.kinds import installed_kinds, installed_schemas
+from headrace.kinds import installed_kinds, installed_schemas, schema_registry_at
 from headrace.log.kafka import KafkaLog
 from headrace.producers.opening import check_key, open_log
 from headrace.projections.postgres_connection import Address
@@ -36,7 +36,8 @@ def created(store: Path | None, partitions: int) -> dict[str, Any]:
 
     :raises BadInputError: no log is set, or there is one with another number of partitions.
     :raises LogMismatchError: it was made with another master key.
-    :raises HaltError: the topic is there and cannot be a log.
+    :raises HaltError: the topic is there and cannot be a log; or the schema registry refuses a schema.
+    :raises UnavailableError: the brokers, or the schema registry, do not answer.
     """
     settings = load_settings(directory(store))
     if settings.log_url is None:
@@ -45,11 +46,11 @@ def created(store: Path | None, partitions: int) -> dict[str, Any]:
             " store's directory is made by `headrace dev`"
         )
     key_file = settings.places.key_file or settings.store / KEY_FILE
-    with KafkaLog.create(settings.log_url, partitions) as log:
+    with schema_registry_at(settings.places) as confluent, KafkaLog.create(settings.log_url, partitions) as log:
         new = log.describe().log_id is None
         if new:
             settings.store.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys = Keys.at(key_file, create=new)  # to a log that is there no new key may be made
-        log_id = open_log(log, installed_schemas(), installed_kinds(), key_id=keys.id)
+        log_id = open_log(log, installed_schemas(confluent), installed_kinds(), key_id=keys.id)
         check_key(log, keys.id)
         return {"log_id": log_id.hex(), "partitions": log.describe().partitions, "key_file": str(key_file)}

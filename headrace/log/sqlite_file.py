@@ -41,6 +41,10 @@ CREATE TABLE meta (
 """
 
 
+COPYING: Final = "copying"
+"""A table that is there while the file is the unfinished copy of another log; see
+:mod:`headrace.log.copy_to_sqlite`."""
+
 READ: Final = (
     'SELECT partition, "offset", appended_at, log_append, key, headers, value FROM records '
     'WHERE partition = ? AND "offset" >= ? ORDER BY "offset" LIMIT ?'
@@ -82,7 +86,7 @@ def create(directory: Path, partitions: int, vfs: str) -> tuple[apsw.Connection,
     if not 1 <= partitions <= MAX_PARTITIONS:
         raise BadInputError(f"a log has 1 to {MAX_PARTITIONS} partitions, not {partitions}")
     path = directory / NAME
-    with _opening(path, vfs, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) as connection:
+    with opening(path, vfs, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) as connection:
         if not connection.execute("SELECT count(*) FROM sqlite_schema").get:
             connection.pragma("page_size", _PAGE_BYTES)
             _use_wal(connection, path)
@@ -108,7 +112,7 @@ def connect(directory: Path, vfs: str, *, writer: bool) -> tuple[apsw.Connection
     :raises UnavailableError: the file cannot be opened now.
     """
     path = directory / NAME
-    with _opening(path, vfs, apsw.SQLITE_OPEN_READWRITE if writer else apsw.SQLITE_OPEN_READONLY) as connection:
+    with opening(path, vfs, apsw.SQLITE_OPEN_READWRITE if writer else apsw.SQLITE_OPEN_READONLY) as connection:
         _partitions(connection, path)
         if writer:
             _use_wal(connection, path)
@@ -181,7 +185,7 @@ def advice(path: Path, error: apsw.Error) -> str:
 
 
 @contextmanager
-def _opening(path: Path, vfs: str, flags: int) -> Generator[apsw.Connection, None, None]:
+def opening(path: Path, vfs: str, flags: int) -> Generator[apsw.Connection, None, None]:
     """A new connection, closed again should its first use fail."""
     connection: apsw.Connection | None = None
     try:
@@ -216,6 +220,11 @@ def _partitions(connection: apsw.Connection, path: Path) -> int:
         )
     if not {"records", "meta"} <= tables:
         raise mismatch(path, "it has other tables than a log's")
+    if COPYING in tables:
+        raise LogMismatchError(
+            f"{path} is an unfinished copy of a log: repeat the `headrace log copy` that was making it and it goes on,"
+            " or throw it away with --discard"
+        )
     file_format = connection.execute("SELECT max(format) FROM meta").get
     if isinstance(file_format, int) and file_format > FORMAT:
         raise LogMismatchError(f"{path} has format {file_format}, this headrace knows {FORMAT}; use a newer headrace")

@@ -1,0 +1,1 @@
+"""A log copied elsewhere: the same log, whatever happens on the way."""
