@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from headrace.errors import AppendUnknownError, BadInputError, LogMismatchError, UnavailableError
+from headrace.errors import AppendUnknownError, BadInputError, LogClosedError, LogMismatchError, UnavailableError
 from headrace.log.admission import CLOSED, OPENED, Admission, check_partition, closed, log_id_of
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_appender import Appender, Outcome, check_sizes
@@ -30,14 +30,8 @@ from headrace.log.kafka_faults import is_too_large, meaning, patiently
 from headrace.log.kafka_follower import Follower
 from headrace.log.kafka_gate import Gate
 from headrace.log.kafka_reader import Reader
-from headrace.log.kafka_topic import (
-    CLOSED_MESSAGE_BYTES,
-    Topic,
-    TopicState,
-    check_beginning,
-    check_count,
-    check_opening,
-)
+from headrace.log.kafka_survey import Survey
+from headrace.log.kafka_topic import CLOSED_MESSAGE_BYTES, Topic, TopicState, check_beginning, check_opening, is_shut
 from headrace.log.port import LogDescription, Record, Stored
 from headrace.schemas.refs import Position
 
@@ -66,6 +60,7 @@ class KafkaLog:
         self._follower: Follower | None = None
         self._record_bytes = 0
         self._known: Final = [0] * self._state.partitions
+        self._survey: Final = Survey(address, self._topic, self._state, self._known)
         self._opened: Final[set[int]] = set()
         self._log_id: bytes | None = None
         self._successor: str | None = None
@@ -170,7 +165,7 @@ class KafkaLog:
         if follower is not None:
             recent = follower.recent(partition, offset, limit, _ON_ITS_WAY_SECONDS)
             if recent:
-                return recent
+                return self._reader.originals(recent)
             end = max(end, follower.end(partition))
         if offset >= end:
             first, end = self._reader.bounds(partition)
@@ -199,24 +194,22 @@ class KafkaLog:
         return grown
 
     def describe(self) -> LogDescription:
-        """See :meth:`headrace.log.port.Log.describe`.
+        """See :meth:`headrace.log.port.Log.describe`. Cheap: see :mod:`headrace.log.kafka_survey`.
 
-        :raises LogMismatchError: the topic is another one now, or has more partitions.
+        :raises LogMismatchError: the topic is another one now, or has more partitions; noticed within a second.
         :raises UnavailableError: the brokers do not answer.
         """
         self._check_usable()
-        state = self._topic.state()
-        if state.id != self._state.id:
-            raise LogMismatchError(
-                f"{self._address} was deleted and made again: it is another log now; restore the old"
-            )
-        check_count(self._address, state.partitions, self._state.partitions)
-        found = self._topic.ends(range(state.partitions))
+        found = self._survey.ends()
         self._learn(found)
         self._look_at_beginning()
         self._look_at_tail(found[0])
-        ends = tuple(found[partition] for partition in range(state.partitions))
-        return LogDescription(self._log_id, state.partitions, ends, self._successor)
+        ends = tuple(found[partition] for partition in range(self._state.partitions))
+        return LogDescription(self._log_id, self._state.partitions, ends, self._successor)
+
+    def originals(self, records: Sequence[Stored]) -> list[Stored]:
+        """A run of one partition's records, fetched by a consumer of one's own, as :meth:`read` gives them."""
+        return self._reader.originals(records)
 
     # What is known of the log
 
@@ -241,8 +234,10 @@ class KafkaLog:
         """The log's id, and whether the topic has been given more partitions since, once partition 0 is opened."""
         if self._log_id is not None or 0 not in self._opened:
             return
-        [first] = self._reader.fetch(0, 0, 1, 1)
-        self._log_id = check_opening(self._address, first, self._state.partitions)
+        [first] = self._reader.fetch_kept(0, 0, 1)
+        log_id = check_opening(self._address, first, self._state.partitions)
+        self._reader.look_for_copy(first)
+        self._log_id = log_id
 
     def _look_at_tail(self, end: int) -> None:
         """Whether the log is closed: partition 0 is closed last."""
@@ -313,11 +308,17 @@ class KafkaLog:
     def _refuse(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
         """Raise what outcomes that are not all good mean; return if the records are to be sent again."""
         errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+        nowhere = all(outcome.nowhere for outcome in outcomes)
         if any(map(is_too_large, errors)):
-            self._await_end()
+            try:
+                self._await_end()
+            except LogClosedError as end:
+                if nowhere:
+                    raise
+                raise AppendUnknownError(f"not every record landed before the log's end; retry them: {end}") from end
         fatal = None if self._appender is None else self._appender.fatal
         error = fatal or next(iter(errors), None)
-        if error is None or not all(outcome.nowhere for outcome in outcomes):
+        if error is None or not nowhere:
             why = f"{error.str()} ({error.name()})" if error is not None else "the client never said"
             raise AppendUnknownError(
                 f"{self._address} could not say whether records landed: {why}{self._trouble()}; retry the same records,"
@@ -336,7 +337,7 @@ class KafkaLog:
 
         def look() -> int:
             taken = self._topic.taken_bytes()
-            if taken == CLOSED_MESSAGE_BYTES:
+            if is_shut(taken):
                 self._look_at_tail(self._topic.ends([0])[0])
                 if self._successor is not None:
                     raise closed(self._successor)

@@ -62,12 +62,15 @@ class KafkaAddress:
 
         :raises BadInputError: it names none; the message says what is wrong with it.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise BadInputError(f"this is no address of a Kafka log ({error}): {_FORM}") from None
         servers, topic = parts.netloc, parts.path.removeprefix("/")
+        if "@" in servers:  # before anything is quoted: a password may stand there
+            raise BadInputError("who signs in goes into the options sasl.username and sasl.password.file, not before @")
         if parts.scheme != SCHEME or parts.fragment:
             raise BadInputError(f"{url[:80]!r} is no address of a Kafka log: {_FORM}")
-        if "@" in servers:
-            raise BadInputError("who signs in goes into the options sasl.username and sasl.password.file, not before @")
         if not all(map(_SERVER.match, servers.split(","))):
             raise BadInputError(f"{servers[:80]!r} names no brokers: {_FORM}")
         if not _TOPIC.match(topic):

@@ -13,7 +13,7 @@ from headrace.errors import AppendUnknownError
 from headrace.log.admission import CLOSED, SUCCESSOR_HEADER
 from headrace.log.kafka_appender import Outcome
 from headrace.log.kafka_faults import is_too_large
-from headrace.log.kafka_topic import CLOSED_MESSAGE_BYTES, Topic
+from headrace.log.kafka_topic import CLOSED_MESSAGE_BYTES, CLOSING_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Topic, is_shut
 from headrace.log.port import Record, Stored
 from headrace.schemas.refs import Position
 
@@ -44,6 +44,9 @@ def close_whole(
     """
     taken = topic.taken_bytes()
     topic.limit(CLOSED_MESSAGE_BYTES, try_only=True)
+    if is_shut(taken):  # a closing that was not finished has left it so
+        taken = MAX_MESSAGE_BYTES
+        _set(topic, taken)
     final = [n for n, record in enumerate(records) if record.partition == 0 and CLOSED in record.headers]
     places: dict[int, Position] = {}
     for some in ([n for n in range(len(records)) if n not in final], final):
@@ -53,8 +56,7 @@ def close_whole(
             places[n] = Position(records[n].partition, outcome.offset)
     closings = {record.partition: record for record in records if CLOSED in record.headers}
     for _ in range(_ROUNDS):
-        topic.limit(CLOSED_MESSAGE_BYTES)
-        _until_told(topic)
+        _shut(topic)
         tails = {partition: last(partition) for partition in closings}
         if not _overtaken(tails):
             _until_shut(send, list(closings.values()))
@@ -77,19 +79,27 @@ def _overtaken(tails: Mapping[int, Stored]) -> list[int]:
     return sorted((partition for partition, tail in tails.items() if CLOSED not in tail.headers), reverse=True)
 
 
-def _until_told(topic: Topic) -> None:
-    """Return once the brokers say that the topic is shut."""
+def _shut(topic: Topic) -> None:
+    """Let the topic take nothing any more, in two steps: a broker tells of a setting just before it obeys it, and takes
+    one change after the other. So one that tells of the second obeys the first."""
+    for size in (CLOSING_MESSAGE_BYTES, CLOSED_MESSAGE_BYTES):
+        _set(topic, size)
+
+
+def _set(topic: Topic, size: int) -> None:
+    """Return once the brokers tell of it."""
     deadline = time.monotonic() + _SHUT_SECONDS
     pause = threading.Event()
-    while topic.taken_bytes() != CLOSED_MESSAGE_BYTES:
+    topic.limit(size)
+    while topic.taken_bytes() != size:
         if time.monotonic() > deadline:
-            raise _unfinished("the brokers do not learn that the topic is shut")
+            raise _unfinished("the brokers do not learn what the topic takes")
         pause.wait(_LOOK_SECONDS)
 
 
 def _until_shut(send: Send, closings: Sequence[Record]) -> None:
-    """Return once every partition's leader refuses records. Tried with the closings themselves: one that is let in is a
-    closing like the one before it."""
+    """Return once every partition's leader refuses records: the one that told may be another. Tried with the closings
+    themselves: one that is let in is a closing like the one before it."""
     deadline = time.monotonic() + _SHUT_SECONDS
     left = list(closings)
     while left:

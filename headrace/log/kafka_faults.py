@@ -1,6 +1,8 @@
 """What Kafka's errors mean to a caller of the log."""
 
 import logging
+import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +17,9 @@ from headrace.log.kafka_address import KafkaAddress
 
 T = TypeVar("T")
 _LONGEST_PAUSE_SECONDS: Final = 0.5
+_AGAIN_SECONDS: Final = 60.0
+_WHILE: Final = re.compile(r" \(after \d+ms in state \w+[^)]*\)")
+"""How long it took before it failed: that differs every time, and is no news."""
 _log: Final = logging.getLogger("headrace.log.kafka")
 _GONE: Final = frozenset(
     {
@@ -63,10 +68,13 @@ _NOT_APPENDED: Final = frozenset(
 
 
 class Trouble:
-    """The last thing a client complained about by itself, such as a refused sign-in: what a timeout was about."""
+    """The last thing a client complained about by itself, such as a refused sign-in: what a timeout was about. A client
+    complains many times a second while brokers are away; this process's log is told of each complaint once a minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._said = ""
+        self._logged: Final[dict[str, float]] = {}
+        self._clock: Final = clock
         self._guard: Final = threading.Lock()
         self._poll: Callable[[float], int] | None = None
 
@@ -76,8 +84,12 @@ class Trouble:
 
     def __call__(self, error: KafkaError) -> None:
         """For ``error_cb``."""
+        what, now = _WHILE.sub("", str(error)), self._clock()
         with self._guard:
-            news, self._said = str(error) != self._said, str(error)
+            self._said = str(error)
+            news = now >= self._logged.get(what, -math.inf) + _AGAIN_SECONDS
+            if news:
+                self._logged[what] = now
         if news:
             _log.warning("%s", error)
 

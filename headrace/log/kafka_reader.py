@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, Final
@@ -10,7 +10,9 @@ from typing import Any, Final
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.errors import LogMismatchError
+from headrace.log.carrying import carried
 from headrace.log.kafka_address import KafkaAddress
+from headrace.log.kafka_copied import CopiedPart
 from headrace.log.kafka_faults import Trouble, client_settings, is_beyond, meaning, silence
 from headrace.log.port import Stored
 
@@ -43,7 +45,7 @@ def consumer_settings(address: KafkaAddress, trouble: Trouble) -> dict[str, Any]
 
 
 def stored(message: Message) -> Stored:
-    """A message as a record."""
+    """A message as a record, as the broker keeps it: see :meth:`Reader.originals`."""
     kind, appended_at = message.timestamp()
     found: Any = message.headers() or ()  # the client's types say str or bytes; read back it is bytes, or None
     value, partition, offset = message.value(), message.partition(), message.offset()
@@ -125,6 +127,26 @@ class Reader:
         self._guard: Final = threading.Lock()
         self._idle: Final[list[_Cursor]] = []
         self._closed = False
+        self._copied: CopiedPart | None = None
+
+    def look_for_copy(self, first: Stored) -> None:
+        """``first`` is record 0 of partition 0: it says whether the log was copied from elsewhere.
+
+        :raises HaltError: it is being copied, and that is not finished.
+        """
+        found = carried(first)
+        if found is None:
+            return
+        copied = CopiedPart(str(self._address), found.copy, self.fetch_kept, lambda one: self.bounds(one)[1])
+        copied.end(0)  # log.moved of partition 0 is the copy's last
+        self._copied = copied
+
+    def originals(self, records: Sequence[Stored]) -> list[Stored]:
+        """Records of one partition as the log's port gives them: what was copied from another log is as it was there.
+
+        :raises HaltError: the topic was changed.
+        """
+        return list(records) if self._copied is None else self._copied.originals(records)
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """The first offset of a partition that is there, and the next that will be.
@@ -140,6 +162,10 @@ class Reader:
         :raises LogMismatchError: they are not there, or not without holes.
         :raises UnavailableError: the brokers do not answer.
         """
+        return self.originals(self.fetch_kept(partition, offset, count, end))
+
+    def fetch_kept(self, partition: int, offset: int, count: int, end: int = 0) -> list[Stored]:
+        """:meth:`fetch`, as the broker keeps them."""
         with self._cursor((partition, offset)) as cursor:
             found = cursor.fetch(partition, offset, count)
             if count < _SCAN or offset + count >= end:

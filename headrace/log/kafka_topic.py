@@ -7,7 +7,7 @@ A topic that differs is refused, with the command that mends it. Source of the s
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from confluent_kafka import IsolationLevel, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec, OffsetSpec
@@ -19,7 +19,7 @@ from headrace.log.admission import OPENED, log_id_of
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble, already_there, answer, client_settings, is_passing, patiently
 from headrace.log.port import Stored
-from headrace.schemas.registry import MARKER, Registry, built_in
+from headrace.schemas.registry import MARKER, WIRE_MARKER, Registry, built_in, datum
 
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 """What a new log's topic takes in one record: more than any door lets in."""
@@ -27,6 +27,8 @@ LEAST_MESSAGE_BYTES: Final = 1024 * 1024
 """With less a topic is refused."""
 CLOSED_MESSAGE_BYTES: Final = 0
 """What a closed log's topic takes: nothing, whoever sends it."""
+CLOSING_MESSAGE_BYTES: Final = 1
+"""Just before: nothing fits into that, either."""
 _SETTINGS: Final[Mapping[str, str]] = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
@@ -64,13 +66,14 @@ class Topic:
         self._trouble.heard_by(self._admin.poll)
         self._resource: Final = ConfigResource(ResourceType.TOPIC, address.topic)
 
-    def create(self, partitions: int) -> None:
+    def create(self, partitions: int, differing: Mapping[str, str] | None = None) -> None:
         """Make the topic unless it is there; return when every partition has a leader.
 
+        :param differing: settings that are not to be a log's.
         :raises BadInputError: it is there with another number of partitions, or the cluster cannot hold it so.
         """
         address = self._address
-        settings = topic_settings(address.min_insync)
+        settings = {**topic_settings(address.min_insync), **(differing or {})}
         wanted = NewTopic(address.topic, partitions, replication_factor=address.replication, config=settings)
         made = self._admin.create_topics([wanted], request_timeout=self._address.request_seconds)[address.topic]
         try:
@@ -103,10 +106,11 @@ class Topic:
             str(found.topic_id), len(found.partitions), min(len(one.replicas) for one in found.partitions)
         )
 
-    def verify(self, *, closed: bool) -> int:
+    def verify(self, *, closed: bool, differing: Mapping[str, str] | None = None) -> int:
         """Refuse a topic whose settings break the log's promises; returns the bytes that a record may have.
 
         :param closed: the log is closed, so that the topic takes no records any more.
+        :param differing: settings that are not to be a log's.
         :raises HaltError: a setting is wrong; the message says what to change, and how.
         """
         found = self._settings()
@@ -117,7 +121,8 @@ class Topic:
                 f"{self._address.replication} is wanted: reassign its partitions to more brokers"
                 " (kafka-reassign-partitions.sh), or name what it has in the address"
             )
-        wrong = {name: wanted for name, wanted in _SETTINGS.items() if found[name] != wanted}
+        right = {**_SETTINGS, **(differing or {})}
+        wrong = {name: wanted for name, wanted in right.items() if found[name] != wanted}
         if int(found[_IN_SYNC]) < self._address.min_insync:
             wrong[_IN_SYNC] = str(self._address.min_insync)
         if not closed and int(found[_SIZE]) < LEAST_MESSAGE_BYTES:
@@ -157,7 +162,18 @@ class Topic:
                 for place, future in asked.items()
             }
 
-        return patiently(ask, is_passing, self._address.request_seconds)
+        return patiently(ask, self._is_passing, self._address.request_seconds)
+
+    def _is_passing(self, error: HeadraceError) -> bool:
+        """Whether a leader has changed; who leads is then asked anew, as the client itself asks with what it knew for
+        as long as a quarter of an hour (librdkafka: ListOffsets with a cached leader epoch)."""
+        passing = is_passing(error)
+        if passing:
+            try:
+                self._admin.list_topics(self._address.topic, timeout=self._address.request_seconds)
+            except KafkaException as trouble:
+                self._trouble(trouble.args[0])
+        return passing
 
     def limit(self, record_bytes: int, *, try_only: bool = False) -> None:
         """Let the topic take records of ``record_bytes`` at the most; with ``try_only`` only see whether that is
@@ -165,16 +181,54 @@ class Topic:
 
         :raises UnavailableError: it is not allowed, or the brokers do not answer.
         """
-        entry = ConfigEntry(_SIZE, str(record_bytes), incremental_operation=AlterConfigOpType.SET)
-        wanted = ConfigResource(ResourceType.TOPIC, self._address.topic, incremental_configs=[entry])
+        self.set({_SIZE: str(record_bytes)}, try_only=try_only)
+
+    def set(self, settings: Mapping[str, str], *, try_only: bool = False) -> None:
+        """Change settings of the topic; with ``try_only`` only see whether that is allowed.
+
+        :raises UnavailableError: it is not allowed, or the brokers do not answer.
+        """
+        entries = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()
+        ]
+        wanted = ConfigResource(ResourceType.TOPIC, self._address.topic, incremental_configs=entries)
         asked = self._admin.incremental_alter_configs(
             [wanted], validate_only=try_only, request_timeout=self._address.request_seconds
         )
-        answer(asked[wanted], self._address, f"setting {_SIZE} of", self._trouble)
+        answer(asked[wanted], self._address, f"setting {', '.join(settings)} of", self._trouble)
+
+    def until(self, name: str, value: str, seconds: float) -> None:
+        """Return once the brokers say that a setting has this value.
+
+        :raises UnavailableError: they do not, for so long.
+        """
+
+        def look() -> None:
+            if self.setting(name) != value:
+                raise UnavailableError(f"{self._address} does not take over {name}={value}; look at its brokers")
+
+        patiently(look, lambda error: isinstance(error, UnavailableError), seconds)
+
+    def setting(self, name: str) -> str:
+        """A setting of the topic as it is now."""
+        return self._settings()[name]
+
+    def delete(self) -> None:
+        """Delete the topic and everything in it; return when the brokers have forgotten it."""
+        asked = self._admin.delete_topics([self._address.topic], request_timeout=self._address.request_seconds)
+        answer(asked[self._address.topic], self._address, "deleting", self._trouble)
+        patiently(self._gone, lambda error: isinstance(error, UnavailableError), _APPEAR_SECONDS)
+
+    def _gone(self) -> None:
+        try:
+            self.state()
+        except NotFoundError:
+            return
+        raise UnavailableError(f"{self._address} is still being deleted; look again in a moment")
 
     def taken_bytes(self) -> int:
         """What the topic takes in one record now."""
-        return int(self._settings()[_SIZE])
+        return int(self.setting(_SIZE))
 
     def _settings(self) -> dict[str, str]:
         asked = self._admin.describe_configs([self._resource], request_timeout=self._address.request_seconds)
@@ -190,6 +244,11 @@ class Topic:
             return state
 
         return patiently(look, lambda error: isinstance(error, NotFoundError | UnavailableError), _APPEAR_SECONDS)
+
+
+def is_shut(record_bytes: int) -> bool:
+    """Whether no record has so few bytes."""
+    return record_bytes <= CLOSING_MESSAGE_BYTES
 
 
 def check_beginning(address: KafkaAddress, partition: int, first: int) -> None:
@@ -226,6 +285,9 @@ def check_opening(address: KafkaAddress, first: Stored, partitions: int) -> byte
         raise LogMismatchError(
             f"{address} does not begin with log.opened: this is no log of headrace; name another topic"
         )
-    if first.value.startswith(MARKER):
-        check_count(address, partitions, Registry(built_in()).decode(first.value).body["partitions"])
+    known, value = Registry(built_in()), first.value
+    if value.startswith(WIRE_MARKER):  # the header says which schema it is: no need to ask a schema registry
+        value = MARKER + known.schema("log.opened").fingerprint + datum(value)
+    if value.startswith(MARKER):
+        check_count(address, partitions, known.decode(value).body["partitions"])
     return log_id

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     started.add_argument("--parts", default="kafka,postgres", help=f"of {','.join(PARTS)} (%(default)s)")
     started.add_argument("--brokers", type=int, default=1, choices=(1, 3), help="Kafka brokers (%(default)s)")
     started.add_argument("--way", choices=("auto", "docker", "local"), default="local", help="(%(default)s)")
-    started.add_argument("--forgetful", action="store_true", help="PostgreSQL never syncs to disk: for tests")
+    started.add_argument("--forgetful", action="store_true", help="for tests: starts faster, never syncs to disk")
     verbs.add_parser("up", parents=[named, started], help="start the parts; print where they answer")
     down = verbs.add_parser("down", parents=[named], help="stop them")
     down.add_argument("--remove", action="store_true", help="and delete what they kept")

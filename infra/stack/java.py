@@ -12,6 +12,8 @@ from headrace.errors import UnavailableError
 
 OLDEST: Final = 17
 """Kafka 4 brokers need Java 17."""
+QUICK: Final = ("-XX:TieredStopAtLevel=1",)
+"""Options of a program that lives shortly: compiled quickly rather than well it starts in half the time."""
 _VERSION: Final = re.compile(r'version "(?:1\.)?(\d+)')
 
 

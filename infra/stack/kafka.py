@@ -6,10 +6,11 @@ Three brokers replicate three times with two in sync, so any one of them may die
 import base64
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -17,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from headrace.errors import BadInputError, UnavailableError
 from infra.stack.artifacts import fetched
 from infra.stack.child import Child
-from infra.stack.java import java
+from infra.stack.java import QUICK, java
 from infra.stack.ports import answers, kept_ports
 
 _TRIES: Final = 3
@@ -36,11 +37,23 @@ rootLogger.appenderRef.console.ref = console
 """
 
 
+class Door(NamedTuple):
+    """One more listener of every broker, at a port that is chosen here.
+
+    ``protocol`` is its security protocol, ``settings`` are the listener's own, without the prefix. ``way`` says, of a
+    broker's number and its port, at which port of 127.0.0.1 clients are told to find it: that of a proxy, for instance.
+    """
+
+    protocol: str = "PLAINTEXT"
+    settings: Mapping[str, str] = {}
+    way: Callable[[int, int], int] | None = None
+
+
 class KafkaCluster:
     """``brokers`` brokers with everything they keep in ``directory``; started again there, they go on.
 
-    ``listener`` adds settings of a second listener named ``CLIENT`` to every broker (its port is chosen here), for
-    instance one that asks for TLS and a password; ``protocol`` is its security protocol.
+    ``doors`` are listeners by name, besides the plain one that the brokers and this code use. ``settings`` are added to
+    every broker's. ``quick`` is for tests: brokers that start fast and are not the fastest afterwards.
     """
 
     def __init__(
@@ -48,8 +61,9 @@ class KafkaCluster:
         directory: Path,
         *,
         brokers: int = 1,
-        protocol: str | None = None,
-        listener: Mapping[str, str] | None = None,
+        doors: Mapping[str, Door] | None = None,
+        settings: Mapping[str, str] | None = None,
+        quick: bool = False,
         heap: str = _HEAP,
     ) -> None:
         if brokers not in (1, 3):
@@ -57,22 +71,23 @@ class KafkaCluster:
         self.directory: Final = directory
         self.brokers: Final[list[Child]] = []
         self._count: Final = brokers
-        self._protocol: Final = protocol
-        self._listener: Final = dict(listener or {})
+        self._doors: Final = dict(doors or {})
+        self._more: Final = dict(settings or {})
+        self._quick: Final = QUICK if quick else ()
         self._heap: Final = heap
         self._ports: list[int] = []
         self._controllers: list[int] = []
-        self._clients: list[int] = []
+        self._behind: dict[str, list[int]] = {}
+        self._found_at: dict[str, list[int]] = {}
 
     @property
     def bootstrap(self) -> str:
         """``host:port[,host:port]`` of the plain listener."""
         return _addresses(self._ports)
 
-    @property
-    def client_bootstrap(self) -> str:
-        """``host:port[,host:port]`` of the listener ``CLIENT``."""
-        return _addresses(self._clients)
+    def bootstrap_at(self, door: str) -> str:
+        """``host:port[,host:port]`` of one of the ``doors``."""
+        return _addresses(self._found_at[door])
 
     def __enter__(self) -> Self:
         self.start()
@@ -111,12 +126,12 @@ class KafkaCluster:
         """
         running = [(broker, port) for broker, port in zip(self.brokers, self._ports, strict=True) if broker.running]
         for broker, port in running:
-            broker.wait_ready(lambda port=port: answers(port), _START_SECONDS)
+            broker.wait_ready(partial(answers, port), _START_SECONDS)
         for broker, port in running:
             admin = AdminClient(
                 {"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0, "log.connection.close": False}
             )
-            broker.wait_ready(lambda admin=admin: _sees(admin, len(running)), _START_SECONDS)
+            broker.wait_ready(partial(_sees, admin, len(running)), _START_SECONDS)
 
     def stop(self, timeout: float = 15.0) -> None:
         """End every broker, politely and after ``timeout`` seconds by force. Harmless when repeated."""
@@ -129,9 +144,14 @@ class KafkaCluster:
     def _prepare(self) -> None:
         """Give every broker its ports, its settings and, the first time, its formatted storage."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        ports = kept_ports(self.directory / "ports", 3 * self._count)
-        self._ports, self._controllers = ports[: self._count], ports[self._count : 2 * self._count]
-        self._clients = ports[2 * self._count :] if self._protocol else []
+        ports = kept_ports(self.directory / "ports", (2 + len(self._doors)) * self._count)
+        self._ports, self._controllers, *others = (
+            ports[at : at + self._count] for at in range(0, len(ports), self._count)
+        )
+        self._behind = dict(zip(self._doors, others, strict=True))
+        for name, door in self._doors.items():
+            behind = self._behind[name]
+            self._found_at[name] = [door.way(*one) for one in enumerate(behind, 1)] if door.way else behind
         (self.directory / "log4j2.properties").write_text(_LOGGING, encoding="ascii")
         self.brokers[:] = [self._broker(node) for node in range(1, self._count + 1)]
         if not (self.directory / "cluster").exists():
@@ -148,7 +168,7 @@ class KafkaCluster:
         text = "".join(f"{name}={value}\n" for name, value in settings.items())
         (self.directory / f"broker-{node}.properties").write_text(text, encoding="utf-8")
         logging = f"-Dlog4j2.configurationFile={self.directory / 'log4j2.properties'}"
-        options = [self._heap, "-XX:+UseSerialGC" if self._count > 1 else "-XX:+UseG1GC", logging]
+        options = [self._heap, *self._quick, "-XX:+UseSerialGC" if self._count > 1 else "-XX:+UseG1GC", logging]
         return Child(
             f"Kafka broker {node}",
             [java(), *options, "-cp", self._classpath(), "kafka.Kafka", self.directory / f"broker-{node}.properties"],
@@ -158,31 +178,29 @@ class KafkaCluster:
     def _format(self, node: int, cluster: str) -> Child:
         mode = ["--standalone"] if self._count == 1 else []
         properties = self.directory / f"broker-{node}.properties"
-        tool = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", properties, *mode]
-        quick = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        tool: list[str | Path] = ["kafka.tools.StorageTool", "format", "--cluster-id", cluster]
         return Child(
             f"Kafka's storage tool for broker {node}",
-            [java(), *quick, "-cp", self._classpath(), *tool],
+            [java(), *QUICK, "-XX:+UseSerialGC", "-cp", self._classpath(), *tool, "--config", properties, *mode],
             self.directory / f"format-{node}.log",
         )
 
     def _settings(self, node: int) -> dict[str, str]:
         count, least = str(self._count), str(max(1, self._count - 1))
         plain, controller = self._ports[node - 1], self._controllers[node - 1]
-        listeners = [f"PLAINTEXT://127.0.0.1:{plain}"]
-        protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"
-        if self._protocol:
-            listeners.append(f"CLIENT://127.0.0.1:{self._clients[node - 1]}")
-            protocols += f",CLIENT:{self._protocol}"
+        own = {"PLAINTEXT": plain, **{name: behind[node - 1] for name, behind in self._behind.items()}}
+        told = {**own, **{name: found[node - 1] for name, found in self._found_at.items()}}
+        protocols = {"CONTROLLER": "PLAINTEXT", "PLAINTEXT": "PLAINTEXT"}
+        protocols |= {name: door.protocol for name, door in self._doors.items()}
         return {
             "process.roles": "broker,controller",
             "node.id": str(node),
             **self._quorum(),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listeners": ",".join([*listeners, f"CONTROLLER://127.0.0.1:{controller}"]),
-            "advertised.listeners": ",".join(listeners),
-            "listener.security.protocol.map": protocols,
+            "listeners": _listeners({**own, "CONTROLLER": controller}),
+            "advertised.listeners": _listeners(told),
+            "listener.security.protocol.map": ",".join(f"{name}:{one}" for name, one in protocols.items()),
             "log.dirs": str(self.directory / f"data-{node}"),
             "auto.create.topics.enable": "false",
             "default.replication.factor": count,
@@ -200,7 +218,12 @@ class KafkaCluster:
             "broker.session.timeout.ms": "6000" if self._count > 1 else "1500",
             "broker.heartbeat.interval.ms": "2000" if self._count > 1 else "500",
             "log.cleaner.dedupe.buffer.size": "8388608",
-            **self._listener,
+            **{
+                f"listener.name.{name.lower()}.{setting}": value
+                for name, door in self._doors.items()
+                for setting, value in door.settings.items()
+            },
+            **self._more,
         }
 
     def _quorum(self) -> dict[str, str]:
@@ -215,6 +238,10 @@ class KafkaCluster:
 
 def _addresses(ports: list[int]) -> str:
     return ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+def _listeners(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
 
 
 def _sees(admin: AdminClient, brokers: int) -> bool:

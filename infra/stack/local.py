@@ -16,9 +16,13 @@ class LocalStack:
     """
 
     def __init__(self, directory: Path, parts: Sequence[str], *, brokers: int, durable: bool) -> None:
-        self._kafka: Final = KafkaCluster(directory / "kafka", brokers=brokers) if "kafka" in parts else None
+        self._kafka: KafkaCluster | None = None
+        if "kafka" in parts:
+            self._kafka = KafkaCluster(directory / "kafka", brokers=brokers, quick=not durable)
         self._postgres: Final = PostgresServer(directory / "postgres", durable=durable) if "postgres" in parts else None
-        self._registry: Final = SchemaRegistry(directory / "registry") if "registry" in parts else None
+        self._registry: SchemaRegistry | None = None
+        if "registry" in parts:
+            self._registry = SchemaRegistry(directory / "registry", quick=not durable)
 
     def start(self) -> Mapping[str, str]:
         """Start them; returns the parts' addresses by name once they answer.

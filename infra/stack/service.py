@@ -278,5 +278,5 @@ def environment(found: Mapping[str, str]) -> Sequence[str]:
     if "postgres" in found:
         lines.append(f"HEADRACE_DB_URL='{found['postgres']}'")
     if "registry" in found:
-        lines.append(f"HEADRACE_REGISTRY_URL='{found['registry']}'")
+        lines.append(f"HEADRACE_SCHEMA_REGISTRY_URL='{found['registry']}'")
     return lines

@@ -66,6 +66,8 @@ def test_a_password_file_that_is_gone_is_named(tmp_path: Path) -> None:
         ("kafka://a/t", "names no brokers"),
         ("kafka://a:1,/t", "names no brokers"),
         ("kafka://me:word@a:1/t", "sasl.username"),
+        ("kafkas://me:word@a:1/t", "sasl.username"),
+        ("kafka://[::1/t", "no address of a Kafka log"),
         ("kafka://a:1", "no name of a topic"),
         ("kafka://a:1/", "no name of a topic"),
         ("kafka://a:1/t/u", "no name of a topic"),

@@ -1,139 +1,79 @@
-"""A broker of the test's own, which asks for TLS and a password, and is paused and killed."""
+"""A broker of the test's own, which is paused and killed, and whose answers get lost on the way."""
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import pytest
 
-from headrace.errors import AppendUnknownError, NotFoundError, UnavailableError
+from headrace.errors import AppendUnknownError, UnavailableError
 from headrace.log.kafka import KafkaLog
-from infra.stack.kafka import KafkaCluster
-from infra.topics import RIGHTS
-from tests.contract.log_conformance import PATIENCE_SECONDS, closing, read_all
-from tests.kafka.certificates import make_certificates
+from headrace.log.port import Record
+from headrace.processors.engine import Engine
+from headrace.projections.queries import account_events, entity, proposal
+from headrace.projections.sqlite import SqliteTables
+from headrace.schemas.refs import EntityRef, Position
+from infra.stack.kafka import Door, KafkaCluster
+from tests.contract.log_conformance import PATIENCE_SECONDS, read_all
+from tests.contract.rich_history import TENANT, Author, mail
+from tests.contract.tables_recording import KINDS, REGISTRY
 from tests.kafka.topics import Cluster, opened, record
+from tests.proxy import PRODUCE, FaultProxy, Way, kafka_answers, kafka_messages
 
-_PASSWORD = "pass word,=;&"
-_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required " + " ".join(
-    f'user_{name}="{_PASSWORD}"' for name in ("headrace", *RIGHTS, "nobody")
-)
+RESTART_SECONDS = 4 * PATIENCE_SECONDS
 
 
-class Guarded(NamedTuple):
-    """A cluster with a guarded listener, and what it takes to get in."""
+class Broker(NamedTuple):
+    """One broker, and the proxy in front of its other door."""
 
     cluster: KafkaCluster
-    trust: Path
-    password: Path
+    proxy: FaultProxy
 
-    def url(
-        self,
-        topic: str = "",
-        *,
-        who: str = "headrace",
-        protocol: str = "sasl_ssl",
-        password: Path | None = None,
-        trust: Path | None = None,
-    ) -> str:
-        """The address of a log behind the guard; without a topic, of one that nobody has."""
+    def url(self, *, proxied: bool, delivery_ms: int = 30_000) -> str:
+        """The address of a log that nobody has."""
+        servers = self.cluster.bootstrap_at("PROXIED") if proxied else self.cluster.bootstrap
         return (
-            f"kafka://{self.cluster.client_bootstrap}/{topic or Cluster.name()}?replication.factor=1"
-            f"&request.timeout.ms=3000&security.protocol={protocol}&sasl.mechanism=PLAIN&sasl.username={who}"
-            f"&sasl.password.file={password or self.password}&ssl.ca.location={trust or self.trust}"
+            f"kafka://{servers}/{Cluster.name()}?replication.factor=1&request.timeout.ms=2000"
+            f"&delivery.timeout.ms={delivery_ms}"
         )
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """One broker with a plain listener and a guarded one."""
-    directory = tmp_path_factory.mktemp("guarded")
-    trust, keystore = make_certificates(directory)
-    password = directory / "password"
-    password.write_text(_PASSWORD, encoding="utf-8")
-    listener = {
-        "listener.name.client.ssl.keystore.type": "PEM",
-        "listener.name.client.ssl.keystore.location": str(keystore),
-        "listener.name.client.sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.client.plain.sasl.jaas.config": f"{_LOGIN};",
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS;User:headrace",
-    }
-    with KafkaCluster(directory / "kafka", protocol="SASL_SSL", listener=listener) as cluster:
-        yield Guarded(cluster, trust, password)
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One broker, with a second door that a proxy stands in front of."""
+    with ExitStack() as stack:
+        proxies: list[FaultProxy] = []
+
+        def way(_node: int, port: int) -> int:
+            proxy = FaultProxy("127.0.0.1", port, split=kafka_messages, answers=kafka_answers)
+            proxies.append(stack.enter_context(proxy))
+            return proxy.port
+
+        cluster = stack.enter_context(
+            KafkaCluster(tmp_path_factory.mktemp("outages"), doors={"PROXIED": Door(way=way)}, quick=True)
+        )
+        yield Broker(cluster, proxies[-1])
 
 
 @pytest.fixture
-def plain(guarded: Guarded) -> Cluster:
-    """The same broker by its plain door, and no patience with it."""
-    more = "&delivery.timeout.ms=2000&request.timeout.ms=2000"
-    return Cluster(guarded.cluster.bootstrap, f"replication.factor=1{more}")
+def broker(started: Broker) -> Iterator[Broker]:
+    """The broker, whole again afterwards."""
+    yield started
+    started.proxy.heal()
 
 
-def test_a_log_behind_tls_and_a_password(guarded: Guarded) -> None:
-    url = guarded.url()
-    with opened(KafkaLog.create(url, 2)) as log, KafkaLog.open(url, writer=False) as reader:
-        assert reader.wait({1: 1}, 0) == frozenset()
-        assert log.append([record(1, b"in")]) == [(1, 1)]
-        assert reader.wait({1: 1}, PATIENCE_SECONDS) == {1}
-        assert reader.read(1, 1, 9)[0].value == b"in"
-        assert log.describe().ends == (1, 2)
+# The broker itself
 
 
-def test_a_wrong_password_is_said_and_never_shown(guarded: Guarded, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong"
-    wrong.write_text("guess-4711", encoding="utf-8")
-    with pytest.raises(UnavailableError) as refusal:
-        KafkaLog.open(guarded.url(password=wrong))
-    assert "uthentication failed" in str(refusal.value)
-    assert "guess" not in str(refusal.value)
-
-
-def test_a_broker_that_is_not_trusted_is_not_spoken_to(guarded: Guarded, tmp_path: Path) -> None:
-    other, _ = make_certificates(tmp_path)
-    with pytest.raises(UnavailableError, match="certificate verify failed"):
-        KafkaLog.open(guarded.url(trust=other))
-
-
-def test_no_tls_where_tls_is_asked_for(guarded: Guarded) -> None:
-    with pytest.raises(UnavailableError, match="check that the brokers"):
-        KafkaLog.open(guarded.url(protocol="sasl_plaintext"))
-
-
-def test_everybody_may_do_what_they_are_for_and_no_more(guarded: Guarded, plain: Cluster) -> None:
-    topic = plain.name()
-    for who, operations in RIGHTS.items():
-        plain.allow(f"User:{who}", topic, operations)
-    with KafkaLog.create(guarded.url(topic, who="creator"), 2) as log:
-        opened(log)
-    with KafkaLog.open(guarded.url(topic, who="writer")) as log:
-        assert log.append([record(1, b"written")]) == [(1, 1)]
-        with pytest.raises(UnavailableError, match="check its credentials and ACLs"):
-            log.append([closing(0), closing(1)])
-        assert log.describe().ends == (1, 2)
-    with KafkaLog.open(guarded.url(topic, who="reader")) as log:
-        assert log.wait({1: 1}, PATIENCE_SECONDS) == {1}
-        assert log.read(1, 1, 9)[0].value == b"written"
-        with pytest.raises(UnavailableError, match="check its credentials and ACLs"):
-            log.append([record(1, b"not mine to write")])
-    with pytest.raises((UnavailableError, NotFoundError), match=r"ACLs|no such log"):
-        KafkaLog.open(guarded.url(topic, who="nobody"))
-    with KafkaLog.open(guarded.url(topic, who="creator")) as log:
-        log.append([closing(0), closing(1)])
-        assert log.describe().ends == (2, 3)
-
-
-def test_a_broker_that_stops_answering_leaves_an_append_unknown_and_a_retry_safe(
-    guarded: Guarded, plain: Cluster
-) -> None:
-    [broker] = guarded.cluster.brokers
-    with opened(KafkaLog.create(plain.url(), 2)) as log:
+def test_a_broker_that_stops_answering_leaves_an_append_unknown_and_a_retry_safe(broker: Broker) -> None:
+    [process] = broker.cluster.brokers
+    with opened(KafkaLog.create(broker.url(proxied=False, delivery_ms=2_000), 2)) as log:
         log.wait({0: 0}, 0)
         log.append([record(0, b"before")])
-        broker.pause()
+        process.pause()
         try:
             with pytest.raises(AppendUnknownError, match="retry the same records"):
                 log.append([record(0, b"unknown"), record(1, b"unknown")])
@@ -141,32 +81,141 @@ def test_a_broker_that_stops_answering_leaves_an_append_unknown_and_a_retry_safe
                 log.describe()
             assert log.wait({0: 2}, 0.05) == frozenset()
         finally:
-            broker.resume()
-        log.append([record(0, b"unknown"), record(1, b"unknown")])
-        log.append([record(0, b"after")])
+            process.resume()
+        retried(log, [record(0, b"unknown"), record(1, b"unknown")])
+        retried(log, [record(0, b"after")])
         values = [stored.value for stored in read_all(log, 0, 1)]
         assert values[0] == b"before"
         assert values[-1] == b"after"
         # Resending may double a record, and its id tells; it is never lost and never out of order.
-        assert set(values[1:-1]) == {b"unknown"}
-        assert 1 <= len(values[1:-1]) <= 2
+        assert list(dict.fromkeys(values)) == [b"before", b"unknown", b"after"]
 
 
-def test_a_broker_that_is_killed_and_comes_back_has_everything_acknowledged(guarded: Guarded, plain: Cluster) -> None:
-    [broker] = guarded.cluster.brokers
-    with opened(KafkaLog.create(plain.url(), 2)) as log:
+def test_a_broker_that_is_killed_and_comes_back_has_everything_acknowledged(broker: Broker) -> None:
+    [process] = broker.cluster.brokers
+    with opened(KafkaLog.create(broker.url(proxied=False, delivery_ms=2_000), 2)) as log:
         assert log.wait({0: 1}, 0) == frozenset()
         values = [secrets.token_bytes(8) for _ in range(200)]
         log.append([record(0, value) for value in values])
-        broker.kill()
+        process.kill()
         with pytest.raises(AppendUnknownError):
             log.append([record(0, b"lost?")])
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(log.wait, {1: 1}, PATIENCE_SECONDS)
-            broker.start()
-            guarded.cluster.wait_ready()
-            log.append([record(1, b"back")])
-            assert waiting.result(PATIENCE_SECONDS) == {1}
+            waiting = pool.submit(log.wait, {1: 1}, RESTART_SECONDS)
+            process.start()
+            broker.cluster.wait_ready()
+            retried(log, [record(1, b"back")])
+            assert waiting.result(RESTART_SECONDS) == {1}
         found = Counter(stored.value for stored in read_all(log, 0, 1))
         assert all(found[value] == 1 for value in values)
         assert found[b"lost?"] <= 1
+
+
+# The way to it
+
+
+def test_a_lost_acknowledgement_is_made_good_by_the_client_and_nothing_is_doubled(broker: Broker) -> None:
+    with opened(KafkaLog.create(broker.url(proxied=True), 2)) as log:
+        before = broker.proxy.seen.lost
+        for turn in range(5):
+            value = f"once {turn}".encode()
+            broker.proxy.lose_reply(PRODUCE)
+            [position] = log.append([record(0, value)])
+            assert broker.proxy.seen.lost == before + turn + 1
+            assert position == (0, turn + 1)
+            assert [stored.value for stored in read_all(log, 0, turn + 1)] == [value]
+
+
+def test_records_that_never_arrive_are_sent_again(broker: Broker) -> None:
+    with opened(KafkaLog.create(broker.url(proxied=True), 2)) as log:
+        before = broker.proxy.seen.lost
+        broker.proxy.lose_request(PRODUCE)
+        assert log.append([record(0, b"a"), record(1, b"b")]) == [(0, 1), (1, 1)]
+        assert broker.proxy.seen.lost > before
+        assert log.describe().ends == (2, 2)
+
+
+@pytest.mark.parametrize(("lost", "times"), [(Way.ANSWERING, 2), (Way.ASKING, 1)], ids=["answers", "records"])
+def test_no_answer_in_time_is_unknown_and_a_retry_with_the_same_records_is_safe(
+    broker: Broker, lost: Way, times: int
+) -> None:
+    url = broker.url(proxied=True, delivery_ms=1_000)
+    with opened(KafkaLog.create(url, 2)) as log:
+        retried(log, [record(0, b"before")])
+        broker.proxy.blackhole(lost)
+        with pytest.raises(AppendUnknownError, match="retry the same records"):
+            log.append([record(0, b"unknown")])
+        broker.proxy.heal()
+        position = retried(log, [record(0, b"unknown")])[0]
+        values = [stored.value for stored in read_all(log, 0, 1)]
+        assert values[position.offset - 1] == b"unknown"
+        assert list(dict.fromkeys(values)) == [b"before", b"unknown"]
+        assert values.count(b"unknown") >= times
+
+
+class Retrying(KafkaLog):
+    """A log whose appends are repeated until their outcome is known, as everybody who appends does. Where ``lose`` is
+    set the acknowledgement gets lost first."""
+
+    proxy: FaultProxy
+    lose = False
+    unknown = 0
+
+    def append(self, records: Sequence[Record]) -> list[Position]:
+        """See :class:`headrace.log.port.Log`."""
+        if self.lose:
+            self.proxy.blackhole(Way.ANSWERING)
+            with pytest.raises(AppendUnknownError):
+                super().append(records)
+            self.unknown += 1
+            self.proxy.heal()
+        while True:
+            try:
+                return super().append(records)
+            except AppendUnknownError:
+                continue
+
+
+def test_what_was_appended_twice_has_one_effect(broker: Broker) -> None:
+    with Retrying.create(broker.url(proxied=True, delivery_ms=1_000), 2) as log:
+        log.proxy = broker.proxy
+        author = Author(log)
+        log.lose = True
+        again = author.fact("mail.received", "t-1", "m-1", mail(1))
+        answer = {"in_reply_to": "<1@example.com>", "recipients": ["bob@example.com"]}
+        head = next(one.offset for one in read_all(log, author.partition, 1))  # the first one is what counts
+        assert head < again
+        read = author.entity("mail.thread/t-1", head)
+        author.propose("p-1", "mail.reply", "mail.thread/t-1", [read], answer)
+        log.lose = False
+        author.fact("mail.labelled", "t-1", "m-2", {"added": ["work"], "removed": []})
+        assert log.unknown == 2
+        with SqliteTables.in_memory(REGISTRY, KINDS) as tables:
+            engine = Engine(REGISTRY, KINDS, tables)
+            offset = engine.resume(log, author.partition)
+            engine.apply(author.partition, log.read(author.partition, offset, 100))
+            ref = EntityRef(TENANT, author.account, "mail.thread", "t-1")
+            with tables.snapshot() as reader:
+                thread = entity(reader, KINDS["mail.thread"], ref)
+                verdict = proposal(reader, (TENANT, author.account), "p-1")
+                every = account_events(reader, (TENANT, author.account), after=-1, limit=100)
+        assert thread is not None
+        assert thread.state is not None
+        assert thread.state["messages"] == 1
+        assert verdict is not None
+        assert verdict.verdict == "accepted"
+        assert [event["type"] for event in every if event["effect"] is not None] == [
+            "mail.received",
+            "proposal.submitted",
+            "mail.labelled",
+        ]
+        assert len(every) > 3, "they do stand in the log twice"
+
+
+def retried(log: KafkaLog, records: Sequence[Record]) -> list[Position]:
+    """Append, the same records again until it is known that they are there."""
+    while True:
+        try:
+            return log.append(records)
+        except AppendUnknownError:
+            continue

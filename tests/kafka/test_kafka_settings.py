@@ -8,6 +8,7 @@ import pytest
 
 from headrace.errors import BadInputError, HaltError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.log.kafka import KafkaLog
+from headrace.log.kafka_topic import topic_settings
 from headrace.log.port import Record
 from headrace.processors.core.policy import DEFAULT_POLICY
 from headrace.producers.opening import open_log
@@ -99,7 +100,7 @@ def test_a_setting_that_breaks_a_promise_is_refused_and_the_message_mends_it(
 
 def test_a_topic_made_by_the_printed_command_is_accepted(cluster: Cluster) -> None:
     topic = cluster.name()
-    words = create_command(cluster.bootstrap, topic, partitions=2, replication=1, min_insync=1)
+    words = create_command(cluster.bootstrap, topic, topic_settings(1), partitions=2, replication=1)
     cluster.make(topic, settings=dict(word.split("=", 1) for word in words[words.index("--config") :] if "=" in word))
     with KafkaLog.open(cluster.url(topic)) as log:
         assert log.describe().partitions == 2
@@ -128,7 +129,7 @@ def test_partitions_that_were_added_are_noticed(cluster: Cluster) -> None:
         open_log(log, Registry(built_in()), ("mail.thread",), DEFAULT_POLICY)
         cluster.grow(topic, 3)
         with pytest.raises(LogMismatchError, match="has 3 partitions and was made with 2"):
-            log.describe()
+            _describe_until_refused(log)  # asked for once a second
     with pytest.raises(LogMismatchError, match="has 3 partitions and was made with 2"):
         KafkaLog.open(cluster.url(topic))
     with pytest.raises(LogMismatchError, match="has 3 partitions and was made with 2"):
@@ -182,10 +183,28 @@ def test_a_record_that_is_too_large_is_refused_and_nothing_else_is_lost(cluster:
         assert log.append([record(1, b"small")]) == [(1, log.describe().ends[1] - 1)]
 
 
+def _describe_until_refused(log: KafkaLog) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        log.describe()
+
+
 def _append_until_refused(log: KafkaLog, large: Record) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         log.append([large])
+
+
+@pytest.mark.parametrize("left", ["0", "1"])
+def test_a_closing_that_was_interrupted_is_gone_on_with(cluster: Cluster, left: str) -> None:
+    topic = cluster.name()
+    with opened(KafkaLog.create(cluster.url(topic), 2)) as log:
+        cluster.configure(topic, {"max.message.bytes": left})  # it died, and a record had come behind its closings
+        positions = log.append([closing(0), closing(1)])
+        described = log.describe()
+        assert described.successor == "kafka://elsewhere"
+        assert tuple(position.offset + 1 for position in positions) == described.ends
+    assert cluster.settings(topic)["max.message.bytes"] == "0"
 
 
 def test_a_closed_log_is_shut_and_one_half_closed_is_shut_on_opening(cluster: Cluster) -> None:

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from headrace.log.kafka import KafkaLog
@@ -91,6 +92,12 @@ class Cluster:
                 kind, name, ResourcePatternType.LITERAL, principal, "*", operation, AclPermissionType.ALLOW
             )
             self._admin.create_acls([rule])[rule].result(_SECONDS)
+
+    def give_password(self, user: str, mechanism: str, password: str) -> None:
+        """Let somebody sign in with ``SCRAM-SHA-256`` or ``SCRAM-SHA-512``."""
+        info = ScramCredentialInfo(ScramMechanism[mechanism.replace("-", "_")], 4096)
+        wanted = UserScramCredentialUpsertion(user, info, password.encode())
+        self._admin.alter_user_scram_credentials([wanted])[user].result(_SECONDS)
 
     def _partitions(self, topic: str) -> int:
         """How many partitions of a topic a broker knows, and leads."""

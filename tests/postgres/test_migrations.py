@@ -96,7 +96,7 @@ def test_a_kind_installed_later_gets_its_table(database: str, schema: str, ask: 
     some = {"mail.thread": KINDS["mail.thread"]}
     PostgresTables(database, REGISTRY, some, schema=schema).close()
     assert ask("SELECT to_regclass('calendar_events')") == [(None,)]
-    with pytest.raises(HaltError, match="let the migrator's role migrate"):
+    with pytest.raises(HaltError, match="run `headrace migrate`, as the migrator's role"):
         PostgresTables(database, REGISTRY, KINDS, schema=schema, migrating=False)
     PostgresTables(database, REGISTRY, KINDS, schema=schema).close()
     assert ask("SELECT count(*) FROM calendar_events") == [(0,)]

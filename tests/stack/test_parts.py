@@ -1,6 +1,7 @@
 """The parts themselves, where they come from, and the way over Docker."""
 
 import json
+import shlex
 import stat
 import urllib.error
 import urllib.request
@@ -13,10 +14,13 @@ import yaml  # type: ignore[import-untyped] # it comes with schemathesis, withou
 from confluent_kafka.admin import AdminClient
 
 from headrace.errors import UnavailableError
+from headrace.log.kafka_address import KafkaAddress
+from headrace.settings import Settings
 from infra.stack import artifacts, docker
 from infra.stack.artifacts import PROFILES, place
 from infra.stack.java import java
 from infra.stack.ports import free_ports, kept_ports
+from infra.stack.service import environment
 
 COMPOSE = Path(docker.COMPOSE)
 FAKE_DOCKER = """#!/bin/sh
@@ -59,6 +63,19 @@ def test_the_registry_checks_what_it_takes(registry_url: str) -> None:
     assert send(config, b'{"compatibility": "BACKWARD_TRANSITIVE"}', "PUT") == 200
     assert send(f"{subject}/versions", schema(first, {"name": "b", "type": "string"}), "POST") == 409
     assert send(f"{subject}/versions", schema(first, {"name": "b", "type": "string", "default": ""}), "POST") == 200
+
+
+def test_what_is_printed_is_what_the_settings_are_called() -> None:
+    found = {"kafka": "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "postgres": "postgresql://h@h/p", "registry": "http://h"}
+    lines = dict(line.split("=", 1) for line in environment(found))
+    settings = {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
+    assert {name for name in lines if not name.startswith("HEADRACE_TEST_")} == {
+        "HEADRACE_LOG_URL",
+        "HEADRACE_DB_URL",
+        "HEADRACE_SCHEMA_REGISTRY_URL",
+    }
+    assert settings.issuperset(name for name in lines if not name.startswith("HEADRACE_TEST_"))
+    assert KafkaAddress.parse(shlex.split(lines["HEADRACE_LOG_URL"])[0]).replication == 3
 
 
 def test_ports_are_kept_while_they_are_free(tmp_path: Path) -> None:
