@@ -23,7 +23,7 @@ async def list_accounts(
     *,
     here: Here,
     principal: Reads,
-    reached: Reached,  # noqa: ARG001 - waited for
+    reached: Reached,
     limit: Limit = 100,
     cursor: Annotated[OpaqueId | None, Query(description="`next` of the page before")] = None,
 ) -> Response:
@@ -34,7 +34,7 @@ async def list_accounts(
         names = list(queries.accounts(reader, principal.tenant, cursor or "", limit + 1))
         return names, [queries.counted(reader, kinds, (principal.tenant, name)) for name in names[:limit]]
 
-    names, counts = await here.read(query)
+    names, counts = await here.read(query, reached)
     shown = [AccountModel(**count._asdict()) for count in counts]
     return answer(Accounts(accounts=shown, next=names[limit - 1] if len(names) > limit else None))
 
@@ -45,7 +45,7 @@ async def list_sources(
     here: Here,
     principal: Reads,
     account: AccountPath,
-    reached: Reached,  # noqa: ARG001
+    reached: Reached,
 ) -> Response:
     """The mailboxes and calendars that events come from. Cursors are not shown."""
 
@@ -53,7 +53,7 @@ async def list_sources(
         horizon = account_horizon(here, reader, principal.tenant, account)
         return horizon, queries.sources(reader, (principal.tenant, account))
 
-    horizon, found = await here.read(query)
+    horizon, found = await here.read(query, reached)
     page = Sources(
         position=horizon.token.encode(),
         log_time=horizon.log_time,

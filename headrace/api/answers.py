@@ -12,6 +12,7 @@ from headrace.api.context import (
     AccountPath,
     Context,
     Here,
+    Reach,
     Reviews,
     Seconds,
     account_horizon,
@@ -81,8 +82,9 @@ async def approve(
     """Approve a proposal that waits. It is judged again here, so an approval can itself come too late: then the answer
     is the problem that says what overtook it."""
     read = await reach_in(here, principal.tenant, account, approval.read, seconds)
-    said = Said("review.approved", {"proposal": proposal, "read": read.pack()}, principal.user, idempotency_key)
-    horizon, verdict = await _say(here, principal, account, said, seconds)
+    body = {"proposal": proposal, "read": read.token.pack()}
+    said = Said("review.approved", body, principal.user, idempotency_key)
+    horizon, verdict = await _say(here, principal, account, said, seconds, read=read)
     if verdict is None:
         return _pending(horizon, account, proposal)
     return respond(verdict, horizon, location(account, proposal), accepted=200)
@@ -132,7 +134,7 @@ async def withdraw(
 
 
 async def _say(
-    here: Context, principal: Principal, account: str, said: Said, seconds: float
+    here: Context, principal: Principal, account: str, said: Said, seconds: float, *, read: Reach | None = None
 ) -> tuple[Horizon, Verdict | None]:
     """Append an answer; the proposal's verdict then, ``None`` where the tables did not reach it in time.
 
@@ -145,7 +147,7 @@ async def _say(
         row = queries.proposal(reader, (principal.tenant, account), proposal)
         return horizon, verdict_of(reader, horizon, row) if row is not None else None
 
-    horizon, verdict = await here.read(before)
+    horizon, verdict = await here.read(before, read)
     if verdict is None:
         raise unknown_proposal(proposal, horizon)
     open_intent = said.type == "proposal.withdrawn" and verdict.outcome == "open"

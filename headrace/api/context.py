@@ -1,11 +1,14 @@
 """What every route needs: the store, who asks, how long they wait, and a snapshot to read from."""
 
+import asyncio
+import contextlib
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Header, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
@@ -14,6 +17,7 @@ from headrace.api.metrics import Metrics
 from headrace.api.principals import Principal, authenticate, require
 from headrace.api.problems import ProblemError
 from headrace.errors import UnavailableError
+from headrace.log.port import LogDescription
 from headrace.processors.core.kind import Kind
 from headrace.projections import queries
 from headrace.projections.port import Reader
@@ -27,6 +31,10 @@ DEFAULT_WAIT: Final = 2.0
 MAX_WAIT: Final = 30.0
 POSITION_HEADER: Final = "Headrace-Position"
 LOG_TIME_HEADER: Final = "Headrace-Log-Time"
+_LOST_SECONDS: Final = 0.1
+"""How often tables that were found behind what they had reached are looked at again."""
+_APPENDS: Final = 200
+"""Appends under way at once. They have threads of their own: brokers that do not answer keep nobody from reading."""
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?\s*(?=$|[,;])")
 Found = TypeVar("Found")
 
@@ -61,6 +69,30 @@ class Closing:
         return len(self._wakes)
 
 
+class Reach(NamedTuple):
+    """A position that an answer must not be behind. ``until`` (monotonic seconds) the tables may take to get there."""
+
+    token: Token
+    until: float
+
+    @staticmethod
+    def late() -> UnavailableError:
+        """They took too long."""
+        return UnavailableError("the tables did not reach that position in time; try again, or wait longer")
+
+
+class _Missed(NamedTuple):
+    """A snapshot that is behind a position."""
+
+    reach: Reach
+
+
+def _unknown() -> ProblemError:
+    return ProblemError(
+        422, "unknown-position", "the token is not of this log's history: pass back what an earlier answer gave you"
+    )
+
+
 class Context:
     """One app's own. Nothing is global: two apps in one process do not know of each other."""
 
@@ -69,6 +101,8 @@ class Context:
         self.settings: Final = settings
         self.metrics: Final = Metrics()
         self.closing: Final = Closing()
+        self.appending: Final = CapacityLimiter(_APPENDS)
+        self._log: LogDescription | None = None
 
     def kind(self, name: str) -> Kind:
         """The entity kind of this name.
@@ -81,34 +115,79 @@ class Context:
             raise ProblemError(404, "no-such-kind", f"there is no entity kind {name!r} here; known: {known}")
         return kind
 
-    async def read(self, query: Callable[[Reader], Found]) -> Found:
-        """What ``query`` finds in one snapshot of the tables, in a thread of its own."""
+    async def read(self, query: Callable[[Reader], Found], *behind: Reach | None) -> Found:
+        """What ``query`` finds in one snapshot of the tables, in a thread of its own.
 
-        def run() -> Found:
+        ``behind`` are positions that the snapshot must have folded. That the tables had reached one once is not enough:
+        a database that crashed may come back with less, and then they are waited for again.
+
+        :raises ProblemError: 422 one of the positions is not of this log's history.
+        :raises UnavailableError: one was not reached in time.
+        """
+        wanted = [reach for reach in behind if reach is not None]
+
+        def run() -> Found | _Missed:
             with self.store.tables.snapshot() as reader:
+                for reach in wanted:
+                    known = queries.is_history(reader, reach.token)
+                    if known is None:
+                        return _Missed(reach)
+                    if not known:
+                        raise _unknown()
                 return query(reader)
 
-        return await to_thread.run_sync(run)
+        while True:
+            found = await to_thread.run_sync(run)
+            if not isinstance(found, _Missed):
+                return found
+            await self._wait_again(found.reach)
 
-    async def reach(self, text: str, wait: float) -> Token:
-        """The position of a token, once the tables have folded it.
+    async def reach(self, text: str, wait: float) -> Reach:
+        """A token's position, once the tables have folded it. What is read with it goes through :meth:`read`, which
+        looks whether it is of this log's history.
 
-        :raises ProblemError: 422 it is not of this log's history; 503 it was not reached in time.
+        :raises ProblemError: 422 it cannot be; 503 it was not reached in time.
         """
         token, applied = Token.parse(text), self.store.applied
-        unknown = ProblemError(
-            422, "unknown-position", "the token is not of this log's history: pass back what an earlier answer gave you"
-        )
-        described = await to_thread.run_sync(self.store.log.describe)
+        reach = Reach(token, time.monotonic() + wait)
+        described = self._log if self._log is not None else await self._describe()
         if token.log_id != described.log_id or token.partition >= described.partitions:
-            raise unknown
-        if token.offset >= described.ends[token.partition]:
-            raise unknown
+            raise _unknown()
+        if applied.next_offset(token.partition) <= token.offset:
+            described = await self._describe()  # brokers are asked, so only where it must be
+            if token.offset >= described.ends[token.partition]:
+                raise _unknown()
         if not await applied.wait_async(token.partition, token.offset, wait):
-            raise UnavailableError(f"the tables did not reach that position within {wait:g} s; try again")
-        if not await self.read(lambda reader: queries.is_history(reader, token)):
-            raise unknown
-        return token
+            raise reach.late()
+        return reach
+
+    async def _describe(self) -> LogDescription:
+        described = await to_thread.run_sync(self.store.log.describe)
+        if described.log_id is not None:
+            self._log = described
+        return described
+
+    async def _wait_again(self, reach: Reach) -> None:
+        """Until the tables may hold what they had lost.
+
+        :raises UnavailableError: that takes too long.
+        """
+        left = reach.until - time.monotonic()
+        if left <= 0 or not await self.store.applied.wait_async(reach.token.partition, reach.token.offset, left):
+            raise reach.late()
+        await self.moment(left)
+
+    async def moment(self, most: float) -> None:
+        """The tables are behind what was said of them, and who listens to them has not heard of it yet: a moment, until
+        something else is said or it is worth another look. At most so many seconds."""
+        loop, said = asyncio.get_running_loop(), asyncio.Event()
+
+        def say() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                loop.call_soon_threadsafe(said.set)
+
+        with self.store.applied.listening(say), contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(said.wait(), min(most, _LOST_SECONDS))
 
 
 def context_of(request: Request) -> Context:
@@ -135,15 +214,15 @@ def account_horizon(here: Context, reader: Reader, tenant: str, account: str) ->
     return found
 
 
-async def reach_in(here: Context, tenant: str, account: str, text: str, wait: float) -> Token:
+async def reach_in(here: Context, tenant: str, account: str, text: str, wait: float) -> Reach:
     """As :meth:`Context.reach`, of a token that must be of the account's partition.
 
     :raises ProblemError: 422 it is of another.
     """
-    token = await here.reach(text, wait)
-    if token.partition != here.store.intake.partition(tenant, account):
+    reach = await here.reach(text, wait)
+    if reach.token.partition != here.store.intake.partition(tenant, account):
         raise ProblemError(422, "unknown-position", "the token is of another partition than this account's")
-    return token
+    return reach
 
 
 def _allowed(verb: Verb) -> Callable[..., object]:
@@ -186,12 +265,13 @@ async def _seconds(prefer: PreferHeader = None) -> float:
 Seconds = Annotated[float, Depends(_seconds)]
 
 
-async def _reached(here: Here, seconds: Seconds, after: AfterQuery = None) -> Token | None:
+async def _reached(here: Here, seconds: Seconds, after: AfterQuery = None) -> Reach | None:
     return await here.reach(after, seconds) if after is not None else None
 
 
-Reached = Annotated[Token | None, Depends(_reached)]
-"""The position in ``after=``, reached. To be named behind the principal, so that only who may read waits."""
+Reached = Annotated[Reach | None, Depends(_reached)]
+"""The position in ``after=``, reached; give it to :meth:`Context.read`. To be named behind the principal, so that only
+who may read waits."""
 
 
 def place_headers(horizon: Horizon) -> dict[str, str]:

@@ -98,7 +98,7 @@ async def list_entities(
     here: Here,
     principal: Reads,
     account: AccountPath,
-    reached: Reached,  # noqa: ARG001 - waited for
+    reached: Reached,
     kind: Annotated[KindName | None, Query()] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -117,7 +117,7 @@ async def list_entities(
                 )
         return account_horizon(here, reader, principal.tenant, account), found
 
-    horizon, found = await here.read(query)
+    horizon, found = await here.read(query, reached)
     page = Entities(
         position=horizon.token.encode(),
         log_time=horizon.log_time,
@@ -139,7 +139,7 @@ async def show_entity(
     account: AccountPath,
     kind: KindPath,
     id: IdPath,  # noqa: A002 - as it stands in the route
-    reached: Reached,  # noqa: ARG001
+    reached: Reached,
     seconds: Seconds,
     at: Annotated[TokenText | None, Query(description="as it was at this position")] = None,
     if_none_match: Annotated[str | None, Header(max_length=4_000)] = None,
@@ -155,10 +155,10 @@ async def show_entity(
         now = account_horizon(here, reader, ref.tenant, account)
         if then is None:
             return now, queries.entity(reader, its_kind, ref), queries.claim(reader, ref)
-        past = entity_at(reader, here.store.log, here.store.registry, kind=its_kind, ref=ref, at=then)
+        past = entity_at(reader, here.store.log, here.store.registry, kind=its_kind, ref=ref, at=then.token)
         return past.horizon, past.row, past.claim
 
-    horizon, row, claim = await here.read(query)
+    horizon, row, claim = await here.read(query, reached, then)
     headers = place_headers(horizon)
     if row is None:
         members = {"position": horizon.token.encode(), "log_time": horizon.log_time}
@@ -185,7 +185,7 @@ async def show_scope(
     account: AccountPath,
     container: Annotated[KindName, Path(description="such as calendar or mail.label")],
     id: Annotated[ContainerId, Path(description="as it stands in states")],  # noqa: A002
-    reached: Reached,  # noqa: ARG001
+    reached: Reached,
     start: Annotated[QueryMilliseconds | None, Query(alias="from")] = None,
     end: Annotated[QueryMilliseconds | None, Query(alias="to", description="exclusive")] = None,
     clear: Annotated[bool, Query(description="the id is the provider's own; its pseudonym is looked up")] = False,
@@ -207,7 +207,7 @@ async def show_scope(
             here, reader, (principal.tenant, account), scope, after=(after_kind, after_id), limit=limit + 1
         )
 
-    horizon, found = await here.read(query)
+    horizon, found = await here.read(query, reached)
     page = Scope(
         position=horizon.token.encode(),
         log_time=horizon.log_time,

@@ -87,7 +87,7 @@ async def list_events(
     account: AccountPath,
     kind: KindPath,
     id: IdPath,  # noqa: A002 - as it stands in the route
-    reached: Reached,  # noqa: ARG001 - waited for
+    reached: Reached,
     order: Annotated[Order, Query()] = "oldest",
     limit: Limit = 100,
     cursor: Annotated[int | None, Query(ge=0, le=_LAST, description="`next` of the page before")] = None,
@@ -104,7 +104,7 @@ async def list_events(
         before = cursor if cursor is not None else _LAST
         return horizon, queries.latest_account_events(reader, key, before=before, limit=limit + 1, kind=kind, entity=id)
 
-    horizon, found = await here.read(query)
+    horizon, found = await here.read(query, reached)
     page = Events(
         position=horizon.token.encode(),
         log_time=horizon.log_time,

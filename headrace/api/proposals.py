@@ -55,7 +55,7 @@ async def append(here: Context, record: Record, seconds: float) -> tuple[Positio
 
     :raises HaltError: it is on the log, and the processor has stopped.
     """
-    (position,) = await to_thread.run_sync(here.store.log.append, [record])
+    (position,) = await to_thread.run_sync(here.store.log.append, [record], limiter=here.appending)
     try:
         return position, await here.store.applied.wait_async(position.partition, position.offset, seconds)
     except HaltError as error:
@@ -123,7 +123,8 @@ async def submit(
 
     def query(reader: Reader) -> tuple[Horizon, Verdict | None]:
         horizon = account_horizon(here, reader, principal.tenant, account)
-        row = queries.proposal(reader, ref[:2], idempotency_key) if reached else None
+        folded = reached and horizon.next_offset > position.offset  # the tables may have gone back since
+        row = queries.proposal(reader, ref[:2], idempotency_key) if folded else None
         return horizon, told(reader, horizon, row, submission) if row is not None else None
 
     horizon, verdict = await here.read(query)
@@ -146,7 +147,7 @@ async def list_proposals(
     here: Here,
     principal: Reads,
     account: AccountPath,
-    reached: Reached,  # noqa: ARG001 - waited for
+    reached: Reached,
     verdict: Annotated[VerdictName | None, Query()] = None,
     limit: Limit = 100,
     cursor: Annotated[OpaqueId | None, Query(description="`next` of the page before")] = None,
@@ -159,7 +160,7 @@ async def list_proposals(
         found = queries.proposals(reader, key, after=cursor or "", limit=limit + 1, verdict=verdict)
         return horizon, found, [verdict_of(reader, horizon, row) for row in found[:limit]]
 
-    horizon, found, shown = await here.read(query)
+    horizon, found, shown = await here.read(query, reached)
     page = Proposals(
         position=horizon.token.encode(),
         log_time=horizon.log_time,
@@ -176,7 +177,7 @@ async def show_proposal(
     principal: Reads,
     account: AccountPath,
     proposal: ProposalPath,
-    reached: Reached,  # noqa: ARG001
+    reached: Reached,
     seconds: Seconds,
     prefer: PreferHeader = None,
 ) -> Response:
@@ -187,12 +188,14 @@ async def show_proposal(
         row = queries.proposal(reader, (principal.tenant, account), proposal)
         return horizon, proposal_model(reader, horizon, row) if row is not None else None
 
-    horizon, shown = await here.read(query)
+    horizon, shown = await here.read(query, reached)
     deadline = time.monotonic() + (seconds if prefer is not None else 0.0)
     while shown is None and (left := deadline - time.monotonic()) > 0:
         if not await here.store.applied.wait_async(horizon.partition, horizon.next_offset, left):
             break
-        horizon, shown = await here.read(query)
+        seen, (horizon, shown) = horizon, await here.read(query, reached)
+        if shown is None and horizon.next_offset <= seen.next_offset:
+            await here.moment(left)
     if shown is None:
         raise unknown_proposal(proposal, horizon)
     placed = OneProposal(**dict(shown), position=horizon.token.encode(), log_time=horizon.log_time)

@@ -1,5 +1,6 @@
 """The API on a socket: in the main thread until a signal, or in a thread of its own for as long as a context lasts."""
 
+import asyncio
 import json
 import os
 import secrets
@@ -22,6 +23,7 @@ from headrace.store import Store
 
 SERVER_FILE: Final = "server.json"
 GRACE_SECONDS: Final = 5
+_LATE_SECONDS: Final = 0.1
 _START_SECONDS: Final = 30.0
 _SWITCH_SECONDS: Final = 0.001
 """A proposal passes through three threads (event loop, log, fold). By default each may wait 5 ms for the interpreter,
@@ -105,7 +107,19 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._context.closing.close()
-        await super().shutdown(sockets)
+        ending = asyncio.create_task(self._end_latecomers())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+    async def _end_latecomers(self) -> None:
+        """uvicorn tells the connections it knows that they end; one that was being accepted just then would be served
+        on and on, until the time of grace is over and its last request ends in a 500."""
+        while True:
+            await asyncio.sleep(_LATE_SECONDS)
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
 
 
 @contextmanager

@@ -30,6 +30,8 @@ HEARTBEAT_SECONDS: Final = 15
 _SEND_SECONDS: Final = 30.0
 _RETRY_MS: Final = 1_000
 _BATCH: Final = 200
+_LOST_SECONDS: Final = 1.0
+"""How often tables that lost what was shown already are looked at again."""
 
 
 class Watch(NamedTuple):
@@ -69,9 +71,10 @@ async def watch(
     watched = Watch(
         principal.tenant, account, here.store.intake.partition(principal.tenant, account), about_kind, about_id
     )
-    token = await reach_in(here, principal.tenant, account, start, seconds) if start is not None else None
-    horizon = await here.read(lambda reader: account_horizon(here, reader, principal.tenant, account))
-    begin = horizon if token is None else horizon._replace(next_offset=token.offset + 1, chain=token.check)
+    reach = await reach_in(here, principal.tenant, account, start, seconds) if start is not None else None
+    begin = await here.read(lambda reader: account_horizon(here, reader, principal.tenant, account), reach)
+    if reach is not None:
+        begin = begin._replace(next_offset=reach.token.offset + 1, chain=reach.token.check)
     return EventSourceResponse(
         _stream(here, watched, begin), ping=HEARTBEAT_SECONDS, send_timeout=_SEND_SECONDS, sep="\n"
     )
@@ -88,14 +91,18 @@ async def _stream(here: Context, watched: Watch, begin: Horizon) -> AsyncIterato
             for row in rows:
                 shown = event_record(horizon, row)
                 yield ServerSentEvent(shown.model_dump_json(), event="record", id=shown.token)
-            next_offset = rows[-1]["offset"] + 1 if len(rows) == _BATCH else horizon.next_offset
-            while applied.next_offset(watched.partition) <= next_offset and not closing.closed:
+            lost = horizon.next_offset < next_offset  # a database that crashed: what was shown does not come twice
+            if not lost:
+                next_offset = rows[-1]["offset"] + 1 if len(rows) == _BATCH else horizon.next_offset
+            while (lost or applied.next_offset(watched.partition) <= next_offset) and not closing.closed:
                 if applied.failure is not None:
                     said = {"type": PREFIX + "halted", "title": "Halted", "status": 503, "detail": str(applied.failure)}
                     yield ServerSentEvent(json.dumps(said), event="stopped")
                     return
-                await changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), _LOST_SECONDS if lost else None)
                 changed.clear()
+                lost = False
 
 
 def _since(here: Context, watched: Watch, next_offset: int, reader: Reader) -> tuple[Horizon, list[dict[str, Any]]]:

@@ -11,8 +11,10 @@ from zipfile import ZipFile
 import pytest
 
 from tests.core.scribe import ROOT
+from tests.integration.stores import drop_tables, variables
 
 EXAMPLE = ROOT / "examples" / "account"
+pytestmark = pytest.mark.usefixtures("stores_of_test")
 WALK = """
 import json, sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from headrace.processors.core.policy import DEFAULT_POLICY, Policy
 from headrace.producers.event import NewEvent
 from headrace.schemas.envelope import Envelope
 from headrace.schemas.refs import ActorRef, EntityRef, Token
+from headrace.settings import load_settings
 from headrace.store import Store
 from headrace_account.kind import RULES
 
@@ -42,7 +45,8 @@ def deliver(store, name, what, **body):
     return put(store, store.intake.record(ACCOUNT.tenant, ACCOUNT.account, envelope, body))
 
 directory = Path(sys.argv[1])
-with Store(directory, writer=True, policy=Policy("bank", (*RULES, *DEFAULT_POLICY.rules))) as store:
+policy, places = Policy("bank", (*RULES, *DEFAULT_POLICY.rules)), load_settings(directory).places
+with Store(directory, writer=True, policy=policy, places=places, partitions=4) as store:
     opened = NewEvent("account.opened", ACCOUNT.kind, ACCOUNT.id, "o1", {"balance": 100})
     partition = put(store, store.intake.event(
         *ACCOUNT[:2], opened, source="teller", actor=ActorRef("user", "ann"), observed_at=NOW)).partition
@@ -74,7 +78,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: str | Path, cwd: Path, path: Path | None = None) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HEADRACE_"))}
+    environment |= variables(cwd / "store")
     if path is not None:
         environment["PYTHONPATH"] = str(path)
     ran = subprocess.run(
@@ -93,6 +98,7 @@ def files(package: Path) -> set[str]:
     }
 
 
+@pytest.mark.embedded("opens no store")
 def test_the_wheel_holds_the_kind_its_schemas_and_the_two_doors(installed: Path) -> None:
     assert files(installed / "headrace_account") == files(EXAMPLE / "headrace_account")
     (metadata,) = installed.glob("*.dist-info")
@@ -116,13 +122,16 @@ def test_both_adjustments_land_and_the_third_is_rejected(installed: Path, tmp_pa
 
 def test_without_the_package_the_log_is_not_judged_differently_but_not_at_all(installed: Path, tmp_path: Path) -> None:
     run("-c", WALK, tmp_path / "store", cwd=tmp_path, path=installed)
+    drop_tables(tmp_path / "store")
     again = f"""
 from pathlib import Path
 from headrace.errors import UnsupportedFoldError
+from headrace.settings import load_settings
 from headrace.store import Store
-(Path({str(tmp_path)!r}) / "store" / "tables.db").unlink()
+directory = Path({str(tmp_path)!r}) / "store"
 try:
-    Store(Path({str(tmp_path)!r}) / "store", writer=True)
+    with Store(directory, writer=True, places=load_settings(directory).places) as store:
+        store.applied.wait(0, 0, 30)
 except UnsupportedFoldError as error:
     print(error)
 """

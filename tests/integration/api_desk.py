@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import apsw
 import httpx
 
 from headrace.api.server import BackgroundServer
@@ -14,11 +13,11 @@ from headrace.log.framing import chain
 from headrace.log.port import Record
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
 from headrace.producers.event import NewEvent
-from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.schemas.envelope import rfc3339
 from headrace.schemas.refs import ActorRef, EntityRef, Position, Token
 from headrace.settings import Settings, load_settings
 from headrace.store import Store
+from tests.integration.stores import Stall, open_store
 
 WAIT = 20.0
 ANN = ActorRef("user", "ann")
@@ -100,10 +99,8 @@ class Desk:
 
     @contextmanager
     def fold_stalled(self) -> Generator[None]:
-        """The tables cannot be written (somebody holds SQLite's write lock) until this ends, or :meth:`go_on`."""
-        self._held = apsw.Connection(str(self.store.directory / TABLES_FILE))
-        self._held.set_busy_timeout(20_000)
-        self._held.execute("BEGIN IMMEDIATE")
+        """The tables cannot be written until this ends, or :meth:`go_on`."""
+        self._stall = Stall(self.store)
         try:
             yield
         finally:
@@ -111,7 +108,7 @@ class Desk:
 
     def go_on(self) -> None:
         """Let the tables be written again."""
-        self._held.close()
+        self._stall.end()
 
     def token_of(self, position: Position) -> Token:
         """The token of a record that may not be folded yet: what the fold will make of it."""
@@ -126,7 +123,7 @@ class Desk:
 def serving(directory: Path, *, policy: Policy = DEFAULT_POLICY, settings: Settings | None = None) -> Generator[Desk]:
     """A fresh store of four partitions, served on a free port."""
     with (
-        Store(directory, writer=True, partitions=4, policy=policy) as store,
+        open_store(directory, writer=True, partitions=4, policy=policy) as store,
         BackgroundServer(store, settings or load_settings(directory, port=0)) as server,
         httpx.Client(base_url=server.url, timeout=60) as http,
     ):

@@ -1,12 +1,9 @@
-"""Log and tables on disk with everything in them, for audits, replays and explanations."""
+"""Log and tables with everything in them, for audits, replays and explanations."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from headrace.kinds import installed_kinds, installed_schemas
-from headrace.log.sqlite import SqliteLog
 from headrace.processors.replay import replay
 from headrace.projections.kind_tables import column_names
 from headrace.projections.rows import (
@@ -19,8 +16,8 @@ from headrace.projections.rows import (
     TOUCH_COLUMNS,
     VERDICT_COLUMNS,
 )
-from headrace.projections.sqlite import FILE, SqliteTables
 from tests.contract.rich_history import Author, write
+from tests.integration.stores import made_parts
 
 REGISTRY: Final = installed_schemas()
 KINDS: Final = installed_kinds()
@@ -52,19 +49,9 @@ ACCOUNTS: Final = {0: "a-1", 1: "a-4"}
 
 def build(directory: Path) -> None:
     """A store's log and tables, folded and closed."""
-    with SqliteLog.create(directory, 2) as log, SqliteTables(directory / FILE, REGISTRY, KINDS) as tables:
+    with made_parts(directory, 2) as (log, tables):
         for partition, account in ACCOUNTS.items():
             author = Author(log, account)
             assert author.partition == partition
             write(author)
         replay(log, REGISTRY, KINDS, tables)
-
-
-@contextmanager
-def opened(directory: Path) -> Generator[tuple[SqliteLog, SqliteTables], None, None]:
-    """Both files, for reading."""
-    with (
-        SqliteLog.open(directory, writer=False) as log,
-        SqliteTables(directory / FILE, REGISTRY, KINDS, writable=False) as tables,
-    ):
-        yield log, tables

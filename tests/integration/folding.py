@@ -6,6 +6,7 @@ from typing import Any, Final
 from headrace.kinds import installed_kinds, installed_schemas
 from headrace.processors.engine import Engine, fold_all
 from headrace.processors.kinds.mail_thread import MailThread
+from headrace.projections.port import Tables
 from headrace.projections.sqlite import SqliteTables
 from tests.contract.rich_history import Author, MemoryLog, write
 
@@ -32,7 +33,7 @@ def history() -> MemoryLog:
     return log
 
 
-def contents(tables: SqliteTables) -> Contents:
+def contents(tables: Tables) -> Contents:
     """Every row of every table."""
     with tables.snapshot() as reader:
         return {table: sorted(reader.values(f"SELECT * FROM {table}", {}), key=repr) for table in TABLES}
@@ -45,7 +46,7 @@ def folded(log: MemoryLog, until: int | None = None) -> Contents:
         return contents(tables)
 
 
-def fold_by(tables: SqliteTables, log: MemoryLog, sizes: Sequence[int]) -> None:
+def fold_by(tables: Tables, log: MemoryLog, sizes: Sequence[int]) -> None:
     """Fold to the end in batches of these sizes, over and over."""
     engine = Engine(REGISTRY, KINDS, tables)
     offset, turn = engine.resume(log, 0), 0

@@ -14,8 +14,8 @@ from headrace.api.app import create_app
 from headrace.errors import BadInputError
 from headrace.log.port import Record
 from headrace.settings import VERBS, ApiKey, Settings, Verb, load_settings, new_key
-from headrace.store import Store
 from tests.integration.api_desk import Desk, problem, serving
+from tests.integration.stores import open_store
 
 HOLDERS: Final[dict[str, tuple[str, frozenset[Verb]]]] = {
     "everything": ("acme", VERBS),
@@ -269,7 +269,7 @@ def test_webhooks_come_in_by_any_name(open_desk: Desk) -> None:
 
 
 def test_an_unsafe_address_is_refused(tmp_path: Path) -> None:
-    with Store(tmp_path, writer=True, partitions=2) as store:
+    with open_store(tmp_path, writer=True, partitions=2) as store:
         with pytest.raises(BadInputError, match="without API keys"):
             create_app(store, load_settings(tmp_path, host="0.0.0.0"))
         with (
@@ -278,12 +278,12 @@ def test_an_unsafe_address_is_refused(tmp_path: Path) -> None:
         ):
             pytest.fail("it must not start")
         create_app(store, _settings(tmp_path).model_copy(update={"host": "0.0.0.0"}))
-    with Store(tmp_path, writer=False) as reading, pytest.raises(BadInputError, match="open for writing"):
+    with open_store(tmp_path, writer=False) as reading, pytest.raises(BadInputError, match="open for writing"):
         create_app(reading, load_settings(tmp_path))
 
 
 def test_two_apps_on_one_store_do_not_share_anything(tmp_path: Path) -> None:
-    with Store(tmp_path, writer=True, partitions=2) as store:
+    with open_store(tmp_path, writer=True, partitions=2) as store:
         one, two = (create_app(store, load_settings(tmp_path)) for _ in range(2))
         assert one.state.context is not two.state.context
         assert one.state.context.metrics.registry is not two.state.context.metrics.registry

@@ -3,7 +3,9 @@
 import http.client
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -16,7 +18,7 @@ from headrace.errors import (
     LogClosedError,
     UnavailableError,
 )
-from tests.integration.api_desk import Desk, problem, serving
+from tests.integration.api_desk import WAIT, Desk, problem, serving
 
 PATH: Final = "/v1/accounts/a/proposals"
 JSON: Final = {"Content-Type": "application/json", "Idempotency-Key": "p1"}
@@ -149,7 +151,7 @@ def failing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Fail:
 
 
 class _Failing:
-    def __init__(self, log: Any, append: Callable[[Any], NoReturn]) -> None:
+    def __init__(self, log: Any, append: Callable[[Any], Any]) -> None:
         self._log, self.append = log, append
 
     def __getattr__(self, name: str) -> Any:
@@ -175,6 +177,41 @@ def test_an_outage_of_the_log_is_503(
     assert str(error) in detail
     assert ("same Idempotency-Key" in detail) is (kind == "outcome-unknown")
     assert answer.headers.get("retry-after") == retry
+
+
+def test_a_proposal_whose_append_nobody_answered_is_sent_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    basis, log = desk.thread("unsure")["basis"], desk.store.log
+
+    def append(records: Any) -> NoReturn:
+        log.append(records)  # it landed, and the answer got lost
+        raise AppendUnknownError("the brokers did not say")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.store, "log", _Failing(log, append))
+        problem(desk.propose("unsure", "p1", basis), 503, "outcome-unknown")
+    again = desk.propose("unsure", "p1", basis)
+    assert (again.status_code, again.json()["verdict"], again.json()["duplicate"]) == (201, "accepted", True)
+    assert [one["proposal"] for one in desk.entity("unsure", "mail.thread", "t1").json()["intents"]] == ["p1"]
+
+
+def test_while_no_append_is_answered_everything_can_be_read(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    basis, log, answered = desk.thread("stuck")["basis"], desk.store.log, threading.Event()
+    waiting = threading.Semaphore(0)
+
+    def append(records: Any) -> Any:
+        waiting.release()
+        assert answered.wait(WAIT)
+        return log.append(records)
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(60) as agents:
+        patch.setattr(desk.store, "log", _Failing(log, append))
+        asked = [agents.submit(desk.propose, "stuck", f"p{number}", basis) for number in range(60)]
+        for _ in asked:
+            assert waiting.acquire(timeout=WAIT)
+        assert desk.entity("stuck", "mail.thread", "t1").json()["intents"] == []
+        answered.set()
+        statuses = sorted(one.result().status_code for one in asked)
+    assert statuses == [201] + [409] * 59
 
 
 def test_a_bug_is_told_without_its_insides_and_logged(

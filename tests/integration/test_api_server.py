@@ -1,6 +1,7 @@
 """The API on a socket: starts, says where it is, stops within bounds and leaves nothing behind."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -14,8 +15,8 @@ import pytest
 from headrace.api.server import GRACE_SECONDS, SERVER_FILE, BackgroundServer
 from headrace.errors import UnavailableError
 from headrace.settings import load_settings
-from headrace.store import Store
 from tests.integration.api_desk import WAIT
+from tests.integration.stores import open_store, variables
 
 PROGRAM = textwrap.dedent(
     """
@@ -26,8 +27,9 @@ PROGRAM = textwrap.dedent(
     from headrace.store import Store
 
     directory = Path(sys.argv[1])
-    with Store(directory, writer=True, partitions=2) as store:
-        serve(store, load_settings(directory, port=0), ready=lambda url: print(url, flush=True))
+    settings = load_settings(directory, port=0)
+    with Store(directory, writer=True, partitions=2, places=settings.places) as store:
+        serve(store, settings, ready=lambda url: print(url, flush=True))
     print("closed", flush=True)
     """
 )
@@ -35,7 +37,9 @@ PROGRAM = textwrap.dedent(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, **variables(tmp_path)}
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -58,8 +62,8 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> No
 
 def test_servers_in_one_process_do_not_meet(tmp_path: Path) -> None:
     with (
-        Store(tmp_path / "one", writer=True, partitions=2) as one,
-        Store(tmp_path / "two", writer=True, partitions=2) as two,
+        open_store(tmp_path / "one", writer=True, partitions=2) as one,
+        open_store(tmp_path / "two", writer=True, partitions=2) as two,
         BackgroundServer(one, load_settings(one.directory, port=0)) as first,
     ):
         with BackgroundServer(two, load_settings(two.directory, port=0)) as second:
@@ -73,7 +77,7 @@ def test_servers_in_one_process_do_not_meet(tmp_path: Path) -> None:
 
 
 def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, Store(tmp_path, writer=True, partitions=2) as store:
+    with socket.create_server(("127.0.0.1", 0)) as taken, open_store(tmp_path, writer=True, partitions=2) as store:
         port = taken.getsockname()[1]
         with pytest.raises(UnavailableError, match=f"{port}.*another port"):
             BackgroundServer(store, load_settings(tmp_path, port=port)).__enter__()
@@ -86,7 +90,7 @@ def test_it_answers_on_ipv6(tmp_path: Path) -> None:
     except OSError:
         return  # this machine has no IPv6
     with (
-        Store(tmp_path, writer=True, partitions=2) as store,
+        open_store(tmp_path, writer=True, partitions=2) as store,
         BackgroundServer(store, load_settings(tmp_path, host="::1", port=0)) as server,
     ):
         assert server.url.startswith("http://[::1]:")

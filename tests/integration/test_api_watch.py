@@ -17,8 +17,8 @@ from headrace.api.watch import HEARTBEAT_SECONDS
 from headrace.errors import HaltError
 from headrace.schemas.refs import Token
 from headrace.settings import load_settings
-from headrace.store import Store
 from tests.integration.api_desk import WAIT, Desk, meeting, problem, received, serving
+from tests.integration.stores import open_store
 
 PATIENCE: Final = HEARTBEAT_SECONDS - 3
 """Shorter than a heartbeat: a stream that has nothing to say any more fails its test."""
@@ -174,7 +174,7 @@ def test_a_stream_ends_with_what_stopped_the_processor(tmp_path: Path) -> None:
 
 
 def test_a_stream_ends_when_the_server_stops(tmp_path: Path) -> None:
-    with Store(tmp_path, writer=True, partitions=2) as store:
+    with open_store(tmp_path, writer=True, partitions=2) as store:
         rest = list[str]()
         with (
             httpx.Client(timeout=WAIT) as http,

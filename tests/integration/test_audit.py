@@ -1,8 +1,8 @@
 """Audit of a real log file and real tables: whatever is changed is named, nothing else is."""
 
 import json
-import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,14 +10,14 @@ import apsw
 import pytest
 
 from headrace.log.framing import pack_headers, unpack_headers
-from headrace.log.sqlite import SqliteLog
 from headrace.processors.audit import verify
 from headrace.processors.findings import Report
 from headrace.processors.replay import replay
 from headrace.projections.sqlite import FILE, SqliteTables
-from headrace.store import Store
 from tests.contract.rich_history import Author, mail, write
-from tests.integration.audited_store import ACCOUNTS, COLUMNS, KEYS, KINDS, REGISTRY, build, opened
+from tests.integration.audited_store import ACCOUNTS, COLUMNS, KEYS, KINDS, REGISTRY, build
+from tests.integration.stores import made_parts, open_store, shared, tamper, to_tamper_with
+from tests.integration.stores import read_parts as opened
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def store(original: Path, tmp_path: Path) -> Path:
-    """A copy to tamper with."""
-    return Path(shutil.copytree(original, tmp_path / "store"))
+def store(original: Path, tmp_path: Path) -> Iterator[Path]:
+    """One to tamper with."""
+    with to_tamper_with(original, tmp_path / "store") as directory:
+        yield directory
 
 
 def audited(directory: Path, limit: int = 100) -> Report:
@@ -40,20 +41,29 @@ def audited(directory: Path, limit: int = 100) -> Report:
         return verify(log, tables, REGISTRY, KINDS, limit=limit)
 
 
-def sql(directory: Path, file: str, statement: str, *values: Any) -> None:
-    """One statement against one of the files, behind everybody's back."""
-    connection = apsw.Connection(str(directory / file))
+def log_sql(directory: Path, statement: str, *values: Any) -> None:
+    """One statement against the log's file, behind everybody's back."""
+    connection = apsw.Connection(str(directory / "log.db"))
     connection.execute(statement, values)
     assert connection.changes() == 1
     connection.close()
 
 
+def sql(directory: Path, statement: str, *values: Any) -> None:
+    """One statement against the tables, behind everybody's back."""
+    assert tamper(directory, statement, *values) == 1
+
+
 def changed(value: Any) -> Any:
     """The value with its last bit or character changed; a number far from the others."""
+    if isinstance(value, bool):
+        return not value
     if isinstance(value, int):
         return value + 1_000
     if isinstance(value, bytes):
         return value[:-1] + bytes([value[-1] ^ 1]) if value else b"\x01"
+    if isinstance(value, str) and value.startswith(("{", "[")) and shared():
+        return '["forged"]'  # PostgreSQL keeps only what is JSON
     if isinstance(value, str):
         return value[:-1] + ("y" if value[-1] != "y" else "z") if value else "y"
     assert value is None
@@ -108,7 +118,7 @@ def test_a_changed_value_of_a_row_is_named(store: Path, table: str, column: str)
     place = {name: found[name] for name in KEYS[table]}
     value = changed(found[column]) if found[column] is not None else _something(table, column)
     where = " AND ".join(f"{name} = ?" for name in place)
-    sql(store, FILE, f"UPDATE {table} SET {column} = ? WHERE {where}", value, *place.values())
+    sql(store, f"UPDATE {table} SET {column} = ? WHERE {where}", value, *place.values())
 
     report = audited(store)
 
@@ -136,7 +146,7 @@ def test_a_deleted_row_is_named(store: Path, table: str) -> None:
         order = ", ".join(f"{name} DESC" for name in KEYS[table])
         found = reader.rows(f"SELECT {', '.join(KEYS[table])} FROM {table} ORDER BY {order} LIMIT 1", {})[0]
     where = " AND ".join(f"{name} = ?" for name in found)
-    sql(store, FILE, f"DELETE FROM {table} WHERE {where}", *found.values())
+    sql(store, f"DELETE FROM {table} WHERE {where}", *found.values())
 
     report = audited(store)
 
@@ -156,7 +166,7 @@ def test_an_inserted_row_is_named(store: Path, table: str, where: str) -> None:
     if table == "events":
         forged["identity"] = None
     marks = ", ".join("?" * len(forged))
-    sql(store, FILE, f"INSERT INTO {table} ({', '.join(forged)}) VALUES ({marks})", *forged.values())
+    sql(store, f"INSERT INTO {table} ({', '.join(forged)}) VALUES ({marks})", *forged.values())
 
     report = audited(store)
 
@@ -167,10 +177,11 @@ def test_an_inserted_row_is_named(store: Path, table: str, where: str) -> None:
     assert finding.key[last] == forged[last] or table == "partitions"
 
 
+@pytest.mark.embedded("PostgreSQL keeps no text that is none")
 def test_text_that_is_no_text_any_more_is_named(store: Path) -> None:
-    sql(store, FILE, "UPDATE verdicts SET text = CAST(x'7bff7d' AS TEXT) WHERE partition = 1 AND offset = 4")
-    sql(store, FILE, "UPDATE events SET source = CAST(x'ff' AS TEXT) WHERE partition = 0 AND offset = 9")
-    sql(store, FILE, "UPDATE threads SET subject = CAST(x'c3' AS TEXT) WHERE account = 'a-1' AND id = 't-1'")
+    sql(store, "UPDATE verdicts SET text = CAST(x'7bff7d' AS TEXT) WHERE partition = 1 AND offset = 4")
+    sql(store, "UPDATE events SET source = CAST(x'ff' AS TEXT) WHERE partition = 0 AND offset = 9")
+    sql(store, "UPDATE threads SET subject = CAST(x'c3' AS TEXT) WHERE account = 'a-1' AND id = 't-1'")
     report = audited(store)
     assert [(finding.what, finding.table, finding.column) for finding in report.findings] == [
         ("row", "events", "source"),
@@ -180,6 +191,7 @@ def test_text_that_is_no_text_any_more_is_named(store: Path) -> None:
     assert [finding.live for finding in report.findings] == ["\\xff", "{\\xff}", "\\xc3"]
 
 
+@pytest.mark.embedded("pages of the tables' file are damaged")
 @pytest.mark.parametrize("spared", [20, 40])
 def test_a_file_with_damaged_pages_is_no_verified_one(store: Path, spared: int) -> None:
     content = bytearray((store / FILE).read_bytes())
@@ -192,12 +204,12 @@ def test_a_file_with_damaged_pages_is_no_verified_one(store: Path, spared: int) 
 
 def test_a_store_verifies_while_it_is_written_to(tmp_path: Path) -> None:
     done, failed = threading.Event(), list[Report]()
-    with Store(tmp_path, writer=True, partitions=2) as live:
+    with open_store(tmp_path, writer=True, partitions=2) as live:
         author = Author(live.log)
         write(author)
 
         def look() -> None:
-            with Store(tmp_path, writer=False) as reading:
+            with open_store(tmp_path, writer=False) as reading:
                 while not done.is_set():
                     report = verify(reading.log, reading.tables, REGISTRY, KINDS)
                     if not report.verified:
@@ -215,9 +227,7 @@ def test_a_store_verifies_while_it_is_written_to(tmp_path: Path) -> None:
 
 
 def test_many_findings_are_counted_and_some_described(store: Path) -> None:
-    connection = apsw.Connection(str(store / FILE))
-    connection.execute("UPDATE events SET note = 'forged'")
-    connection.close()
+    tamper(store, "UPDATE events SET note = 'forged'")
     report = audited(store, limit=5)
     assert len(report.findings) == 5
     assert report.found == report.records
@@ -237,6 +247,7 @@ def _offsets(directory: Path) -> dict[str, int]:
 SORTS: Final = ("log.opened", "mail.received", "proposal.submitted", "delivery.succeeded", "quarantined", "last")
 
 
+@pytest.mark.embedded("a record in Kafka cannot be changed; of a log that was replaced test_shared_store.py tells")
 @pytest.mark.parametrize("sort", SORTS)
 @pytest.mark.parametrize("column", ["value", "headers", "key", "appended_at", "log_append"])
 def test_a_changed_byte_of_the_log_is_named(store: Path, sort: str, column: str) -> None:
@@ -256,7 +267,7 @@ def test_a_changed_byte_of_the_log_is_named(store: Path, sort: str, column: str)
         case _:
             now = changed(getattr(record, column))
     statement = f'UPDATE records SET {column} = ? WHERE partition = 1 AND "offset" = ?'
-    sql(store, "log.db", statement, now, offset)
+    log_sql(store, statement, now, offset)
 
     report = audited(store)
 
@@ -270,10 +281,11 @@ def test_a_changed_byte_of_the_log_is_named(store: Path, sort: str, column: str)
     assert list(report.chains) == [0]
 
 
+@pytest.mark.embedded("a record in Kafka cannot be changed; of a log that was replaced test_shared_store.py tells")
 def test_several_changed_records_are_named_each(store: Path) -> None:
     for offset in (3, 4, 40):
-        sql(store, "log.db", 'UPDATE records SET appended_at = 1 WHERE partition = 0 AND "offset" = ?', offset)
-    sql(store, FILE, "UPDATE threads SET subject = 'forged' WHERE account = 'a-4' AND id = 't-1'")
+        log_sql(store, 'UPDATE records SET appended_at = 1 WHERE partition = 0 AND "offset" = ?', offset)
+    sql(store, "UPDATE threads SET subject = 'forged' WHERE account = 'a-4' AND id = 't-1'")
     report = audited(store)
     assert [(finding.offset, finding.column) for finding in report.findings if finding.what == "log"] == [
         (3, "appended_at"),
@@ -283,9 +295,10 @@ def test_several_changed_records_are_named_each(store: Path) -> None:
     assert [finding.table for finding in report.findings if finding.what == "row"] == ["threads"]
 
 
+@pytest.mark.embedded("a record in Kafka cannot be changed; of a log that was replaced test_shared_store.py tells")
 def test_a_record_that_cannot_be_read_is_named(store: Path) -> None:
-    sql(store, "log.db", "UPDATE records SET headers = x'00' WHERE partition = 1 AND \"offset\" = 30")
-    sql(store, "log.db", 'DELETE FROM records WHERE partition = 1 AND "offset" = 12')
+    log_sql(store, "UPDATE records SET headers = x'00' WHERE partition = 1 AND \"offset\" = 30")
+    log_sql(store, 'DELETE FROM records WHERE partition = 1 AND "offset" = 12')
     report = audited(store)
     assert [(finding.what, finding.partition, finding.offset) for finding in report.findings] == [
         ("log", 1, 12),
@@ -293,16 +306,17 @@ def test_a_record_that_cannot_be_read_is_named(store: Path) -> None:
     ]
 
 
+@pytest.mark.embedded("a record in Kafka cannot be changed; of a log that was replaced test_shared_store.py tells")
 def test_a_log_cut_off_is_named(store: Path) -> None:
     last = _offsets(store)["last"]
-    sql(store, "log.db", 'DELETE FROM records WHERE partition = 1 AND "offset" = ?', last)
+    log_sql(store, 'DELETE FROM records WHERE partition = 1 AND "offset" = ?', last)
     report = audited(store)
     assert [(finding.what, finding.partition, finding.offset) for finding in report.findings] == [("log", 1, last)]
     assert "cut off" in report.findings[0].message
 
 
 def test_another_log_is_named(store: Path, tmp_path: Path) -> None:
-    with SqliteLog.create(tmp_path / "other", 2) as other, opened(store) as (_, tables):
+    with made_parts(tmp_path / "other", 2) as (other, _), opened(store) as (_, tables):
         for account in ACCOUNTS.values():
             write(Author(other, account))
         report = verify(other, tables, REGISTRY, KINDS)

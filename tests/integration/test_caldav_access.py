@@ -10,6 +10,8 @@ from headrace.producers.caldav import CaldavSource
 from tests.integration.calendar_desk import Desk, ics
 from tests.integration.calendar_model import Model, pseudonym
 
+pytestmark = pytest.mark.embedded("opens no store")
+
 
 @pytest.fixture
 def desk(caldav_server: CaldavServer) -> Desk:

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.demo.caldav_server import CaldavServer
 from headrace.producers.caldav import CaldavSource
 from tests.integration.calendar_model import Model, pseudonym
+
+pytestmark = pytest.mark.embedded("opens no store")
 
 _numbers = count()
 UIDS = ("one", "two", "three")

@@ -11,6 +11,8 @@ from headrace.demo.caldav_server import CaldavServer
 from tests.integration.calendar_desk import Desk, ics
 from tests.integration.calendar_model import pseudonym
 
+pytestmark = pytest.mark.embedded("opens no store")
+
 
 @pytest.fixture
 def desk(caldav_server: CaldavServer) -> Desk:

@@ -17,71 +17,8 @@ import pytest
 from headrace.cli import exits
 from headrace.demo.caldav_server import CaldavServer
 from headrace.producers.signatures import sign
-
-HEADRACE = [sys.executable, "-m", "headrace"]
-PATIENCE_S = 60
-
-
-def environment() -> dict[str, str]:
-    """Ours, without what a developer's shell may have set for the command line."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "NO_COLOR"))}
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def headrace(*words: object, stdin: str = "", **variables: str) -> Ran:
-    ran = subprocess.run(
-        [*HEADRACE, *map(str, words)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-        env=environment() | variables,
-    )
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
-
-
-class Following:
-    """A command that runs on: its lines are read as they come."""
-
-    def __init__(self, *words: object, **variables: str) -> None:
-        self.process = subprocess.Popen(
-            [*HEADRACE, *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment() | variables,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.out, self.err = self.process.stdout, self.process.stderr
-
-    def __enter__(self) -> "Following":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate(timeout=PATIENCE_S)
-
-    def line(self) -> dict[str, Any]:
-        read = self.out.readline()
-        assert read, self.err.read()
-        found: dict[str, Any] = json.loads(read)
-        return found
-
-    def ends(self, signal_: int) -> int:
-        self.process.send_signal(signal_)
-        return self.process.wait(PATIENCE_S)
+from tests.integration import stores
+from tests.integration.processes import HEADRACE, PATIENCE_S, Following, Ran, environment, headrace
 
 
 class Dev(NamedTuple):
@@ -238,6 +175,7 @@ def test_url_leads_to_the_process_without_the_store(dev: Dev, tmp_path: Path) ->
     assert "is `headrace dev` running?" in nobody.err
 
 
+@pytest.mark.embedded("on Kafka any number of processes write a log: there is no lock")
 def test_a_second_process_is_refused(dev: Dev) -> None:
     second = headrace("dev", "--store", dev.store, "--port", 0, "--json")
     assert (second.code, second.out) == (exits.UNAVAILABLE, "")
@@ -263,7 +201,7 @@ def on_terminal(*words: object, **variables: str) -> str:
             stdout=its,
             stderr=its,
             stdin=its,
-            env=environment() | {"TERM": "xterm"} | variables,
+            env=environment(words, {"TERM": "xterm"} | variables),
         )
         os.close(its)
         printed = b""
@@ -298,6 +236,7 @@ def test_colour_is_for_terminals_that_want_it(dev: Dev) -> None:
 
 def test_a_signal_ends_dev_and_whoever_watches_is_told(tmp_path: Path) -> None:
     store = tmp_path / "store"
+    stores.prepare(store)
     with Following("dev", "--store", store, "--port", 0, "--json") as process:
         process.line()
         with Following("watch", "--store", store, "--account", "ann") as watch:
@@ -310,17 +249,20 @@ def test_a_signal_ends_dev_and_whoever_watches_is_told(tmp_path: Path) -> None:
     assert told.endswith("headrace: stopped\n")
     # Nothing stays behind: the next one needs no process, and gets the store.
     assert headrace("watch", "--store", store, "--account", "ann").code == exits.UNAVAILABLE
-    assert send(store, "ann", "mail.deleted", "t-1").json["to"] == "in process"
+    with stores.others_fold(store):
+        assert send(store, "ann", "mail.deleted", "t-1").json["to"] == "in process"
 
 
 def test_a_killed_process_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     store = tmp_path / "store"
+    stores.prepare(store)
     with Following("dev", "--store", store, "--port", 0, "--json") as process:
         process.line()
         send(store, "ann", "mail.deleted", "t-1")
         process.ends(signal.SIGKILL)
     assert (store / "server.json").exists()
-    again = send(store, "ann", "mail.deleted", "t-2")
+    with stores.others_fold(store):
+        again = send(store, "ann", "mail.deleted", "t-2")
     assert (again.code, again.json["to"]) == (exits.OK, "in process"), again.err
     assert headrace("audit", "verify", "--store", store).code == exits.OK
 
@@ -332,7 +274,8 @@ def test_a_file_left_behind_never_leads_to_another_store(dev: Dev, tmp_path: Pat
     store.mkdir()
     left = {"url": dev.said["url"], "pid": gone.pid}
     (store / "server.json").write_text(json.dumps(left), encoding="utf-8")
-    assert send(store, "jo", "mail.deleted", "t-1").json["to"] == "in process"
+    with stores.others_fold(store):
+        assert send(store, "jo", "mail.deleted", "t-1").json["to"] == "in process"
     assert headrace("log", "ls", "--store", dev.store, "--account", "jo", "--json").json == []
 
 
@@ -343,6 +286,7 @@ def test_dev_keeps_a_calendar_in_sync(tmp_path: Path, caldav_server: CaldavServe
     password.write_text(caldav_server.password + "\n", encoding="utf-8")
     address = caldav_server.url.replace("://", f"://{caldav_server.username}@")
     store = tmp_path / "store"
+    stores.prepare(store)
     syncing = ("--caldav", address, "--calendar", url, "--account", "ann", "--password-file", password)
     with Following("dev", "--store", store, "--port", 0, "--json", *syncing) as process:
         process.line()

@@ -14,9 +14,17 @@ from headrace.kinds import installed_kinds
 from headrace.producers.event import NewEvent
 from headrace.schemas.refs import ActorRef, EntityRef, Token
 from headrace.store import Store
+from tests.integration.stores import open_store, others_fold, variables
 
 TENANT, ACCOUNT, THREAD = "local", "ann", "t-1"
 NOW = "2026-11-21T17:15:00.000Z"
+
+
+@pytest.fixture(autouse=True)
+def _store_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Commands find the test's store."""
+    for name, value in variables(tmp_path / "store").items():
+        monkeypatch.setenv(name, value)
 
 
 def tell(store: Store, event: NewEvent) -> None:
@@ -68,7 +76,7 @@ def shown(capsys: pytest.CaptureFixture[str], directory: Path) -> dict[str, Any]
 
 def test_a_policy_counts_from_where_it_was_put_in_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = tmp_path / "store"
-    with Store(directory, writer=True) as store:
+    with open_store(directory, writer=True) as store:
         received(store)
         basis = head(store)
         tell(store, NewEvent("mail.labelled", "mail.thread", THREAD, "l-1", {"added": ["work"]}))
@@ -81,10 +89,11 @@ def test_a_policy_counts_from_where_it_was_put_in_force(tmp_path: Path, capsys: 
     file = tmp_path / "policy.json"
     file.write_text(json.dumps(policy), encoding="utf-8")
 
-    assert run(["policy", "activate", "--file", str(file), "--store", str(directory)]) == exits.OK
+    with others_fold(directory):
+        assert run(["policy", "activate", "--file", str(file), "--store", str(directory)]) == exits.OK
 
     assert shown(capsys, directory) == policy
-    with Store(directory, writer=True) as store:
+    with open_store(directory, writer=True) as store:
         assert verdict(store, "after", basis) == "accepted"
         with store.tables.snapshot() as reader:
             (row,) = reader.rows("SELECT verdict FROM proposals WHERE id = 'before'", {})
@@ -95,7 +104,7 @@ def test_a_policy_counts_from_where_it_was_put_in_force(tmp_path: Path, capsys: 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"policy": {"name": "x", "rules": [{"effect": "perhaps"}]}}'])
 def test_what_is_no_policy_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     directory = tmp_path / "store"
-    with Store(directory, writer=True):
+    with open_store(directory, writer=True):
         pass
     before = shown(capsys, directory)
     file = tmp_path / "policy.json"
@@ -111,23 +120,24 @@ def test_a_kind_installed_later_is_refused_until_it_is_put_in_force(
     directory = tmp_path / "store"
     with monkeypatch.context() as earlier:
         earlier.setattr(stores, "installed_kinds", lambda: {"calendar.event": installed_kinds()["calendar.event"]})
-        with Store(directory, writer=True):
+        with open_store(directory, writer=True):
             pass
-    with Store(directory, writer=True) as store, pytest.raises(BadInputError, match="headrace policy activate"):
+    with open_store(directory, writer=True) as store, pytest.raises(BadInputError, match="headrace policy activate"):
         received(store)
     assert shown(capsys, directory)["kinds"] == ["calendar.event"]
 
-    assert run(["policy", "activate", "--store", str(directory)]) == exits.OK
+    with others_fold(directory):
+        assert run(["policy", "activate", "--store", str(directory)]) == exits.OK
 
     assert shown(capsys, directory)["kinds"] == ["calendar.event", "mail.thread"]
-    with Store(directory, writer=True) as store:
+    with open_store(directory, writer=True) as store:
         received(store)
         assert head(store).offset > 0
 
 
 def test_an_event_type_of_another_kind_is_refused(tmp_path: Path) -> None:
     stray = NewEvent("mail.received", "calendar.event", "c-1", "m-1", {"message": "m1", "sender": "bob"})
-    with Store(tmp_path / "store", writer=True) as store:
+    with open_store(tmp_path / "store", writer=True) as store:
         ends = store.log.describe().ends
         with pytest.raises(BadInputError, match=r"mail\.received says nothing about a calendar\.event"):
             tell(store, stray)

@@ -1,7 +1,9 @@
-"""The command line on a store that no process runs on: everything happens in the command's own process."""
+"""The command line on a store that no process serves: everything happens in the command's own process (only folding is
+others' business on Kafka)."""
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,14 @@ from headrace.cli.main import run
 from headrace.log.sqlite_file import NAME as LOG_FILE
 from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.schemas.refs import Token
-from headrace.store import Store
+from tests.integration.stores import (
+    no_store,
+    open_store,
+    others_fold,
+    partitions_of_any,
+    tamper,
+    variables,
+)
 
 HOUR_MS = 3_600_000
 
@@ -41,16 +50,24 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
 
 
 @pytest.fixture
-def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command line on the test's own store."""
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+    """Runs a command line on the test's own store. The first event makes it."""
+    own, made = tmp_path / "store", list[Path]()
+    for name, value in variables(own).items():
+        monkeypatch.setenv(name, value)
 
-    def ran(*words: object, store: Path | None = tmp_path / "store") -> Ran:
-        capsys.readouterr()
-        code = run([*map(str, words), *(["--store", str(store)] if store is not None else [])])
-        printed = capsys.readouterr()
-        return Ran(code, printed.out, printed.err)
+    with ExitStack() as others:
 
-    return ran
+        def ran(*words: object, store: Path | None = own) -> Ran:
+            if words[0] == "send" and not made:
+                made.append(own)
+                others.enter_context(others_fold(own))
+            capsys.readouterr()
+            code = run([*map(str, words), *(["--store", str(store)] if store is not None else [])])
+            printed = capsys.readouterr()
+            return Ran(code, printed.out, printed.err)
+
+        yield ran
 
 
 def mail(cli: Cli, type_: str = "mail.received", thread: str = "t-1", **data: object) -> str:
@@ -78,6 +95,7 @@ def basis_of(cli: Cli, subject: str) -> str:
     return basis
 
 
+@pytest.mark.embedded("on Kafka `headrace log create` makes the log, and no event does (test_shared_store.py)")
 def test_the_first_event_makes_the_store_and_says_so(cli: Cli, tmp_path: Path) -> None:
     event = ("--account", "ann", "--type", "mail.deleted", "--subject", "mail.thread/t-1")
     first = cli("send", *event)
@@ -107,17 +125,18 @@ def test_the_first_event_makes_the_store_and_says_so(cli: Cli, tmp_path: Path) -
 def test_no_store_is_not_found_and_none_is_made(cli: Cli, tmp_path: Path, line: tuple[str, ...]) -> None:
     for place, ran in ((tmp_path / "store", cli(*line)), (tmp_path / "data" / "headrace", cli(*line, store=None))):
         assert (ran.code, ran.out) == (exits.NOT_FOUND, "")
-        assert ran.err == f"headrace: there is no store at {place}; `headrace dev --store {place}` makes one\n"
+        assert ran.err == f"headrace: {no_store(tmp_path / 'store', place)}\n"
         assert not place.exists()
 
 
 def test_what_is_not_there_is_not_found(cli: Cli) -> None:
     position = mail(cli)
     partition, offset = map(int, position.split(":"))
+    count = partitions_of_any()
     for line, told in (
         (("log", "show", f"{partition}:{offset + 1}"), f"its last one is {position}"),
-        (("log", "show", "64:0"), "there is no partition 64; this log has 0 to 63"),
-        (("log", "ls", "--partition", 64), "there is no partition 64"),
+        (("log", "show", f"{count}:0"), f"there is no partition {count}; this log has 0 to {count - 1}"),
+        (("log", "ls", "--partition", count), f"there is no partition {count}"),
         (("entity", "show", "mail.thread/t-9"), "there is no mail.thread/t-9"),
         (("entity", "show", "mail.threat/t-1"), "there is no entity kind 'mail.threat'; installed: calendar.event"),
         (("proposal", "show", "p-9"), "there is no proposal p-9"),
@@ -139,12 +158,12 @@ def test_the_log_is_filtered_and_paged(cli: Cli) -> None:
     assert [one["position"] for one in cli("log", "ls", "--after", first, "--json").json] == [second, third]
     assert [one["position"] for one in cli("log", "ls", "--type", "mail.sent", "--json").json] == [second]
     assert len(cli("log", "ls", "--type", "mail.*", "--json").json) == 3
-    assert len(cli("log", "ls", "--opening", "--limit", 1000, "--json").json) == 64 + 3
+    assert len(cli("log", "ls", "--opening", "--limit", 1000, "--json").json) == partitions_of_any() + 3
     assert cli("log", "ls", "--account", "bob", "--json").json == []
     assert cli("log", "ls", "--account", "bob").err == "headrace: no such records\n"
     tail = cli("log", "tail", "-n", 2, "--json").out.splitlines()
     assert [json.loads(line)["position"] for line in tail] == [second, third]
-    elsewhere = cli("log", "ls", "--after", first, "--partition", (int(first.split(":")[0]) + 1) % 64)
+    elsewhere = cli("log", "ls", "--after", first, "--partition", (int(first.split(":")[0]) + 1) % partitions_of_any())
     assert elsewhere.code == exits.ERROR
 
 
@@ -266,7 +285,7 @@ def execute(path: Path, sql: str) -> None:
 
 def test_a_changed_row_is_named(cli: Cli, tmp_path: Path) -> None:
     mail(cli)
-    execute(tmp_path / "store" / TABLES_FILE, "UPDATE threads SET messages = 7")
+    assert tamper(tmp_path / "store", "UPDATE threads SET messages = 7") == 1
     found = cli("audit", "verify")
     assert found.code == exits.MISMATCH
     line = found.out.splitlines()[0]
@@ -281,6 +300,7 @@ def test_a_changed_row_is_named(cli: Cli, tmp_path: Path) -> None:
     assert report.json["findings"][0]["column"] == "messages"
 
 
+@pytest.mark.embedded("a record in Kafka cannot be changed; of a log that was replaced test_shared_store.py tells")
 def test_a_changed_byte_of_the_log_is_named(cli: Cli, tmp_path: Path) -> None:
     position = mail(cli)
     partition, offset = position.split(":")
@@ -296,9 +316,10 @@ def test_a_changed_byte_of_the_log_is_named(cli: Cli, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.embedded("on Kafka any number of processes write a log: there is no lock")
 def test_a_store_that_somebody_else_writes_is_unavailable_for_writing_only(cli: Cli, tmp_path: Path) -> None:
     mail(cli)
-    with Store(tmp_path / "store", writer=True):
+    with open_store(tmp_path / "store", writer=True):
         refused = cli("send", "--account", "ann", "--type", "mail.deleted", "--subject", "mail.thread/t-1", "--json")
         assert refused.code == exits.UNAVAILABLE
         assert json.loads(refused.err)["error"]["type"] == "WriterLockedError"
@@ -306,6 +327,7 @@ def test_a_store_that_somebody_else_writes_is_unavailable_for_writing_only(cli: 
         assert cli("audit", "verify").code == exits.OK
 
 
+@pytest.mark.embedded("the tables' file is deleted; test_shared_store.py drops a schema")
 def test_missing_tables_say_how_to_fold_them_again(cli: Cli, tmp_path: Path) -> None:
     mail(cli)
     for suffix in ("", "-wal", "-shm"):
@@ -378,6 +400,7 @@ def test_the_key_file_keeps_what_people_wrote(cli: Cli, tmp_path: Path) -> None:
     assert "the settings cannot be read" in cli("key", "ls").err
 
 
+@pytest.mark.embedded("`headrace demo --on kafka` takes a topic of its own, so there is nothing to play over")
 def test_the_demo_is_wired(cli: Cli, tmp_path: Path) -> None:
     mail(cli)
     refused = cli("demo", "--json")

@@ -36,6 +36,8 @@ from headrace.schemas.registry import Registry, built_in
 from tests.contract.rich_history import ANN, TENANT, Author, mail, write
 from tests.integration.folding import Broken
 
+pytestmark = pytest.mark.embedded("is about the embedded host; tests/worker is about the one that shares partitions")
+
 REGISTRY: Final = installed_schemas()
 KINDS: Final = installed_kinds()
 PATIENCE: Final = 20.0

@@ -18,6 +18,10 @@ from headrace.projections.sqlite import SqliteTables
 from tests.contract.rich_history import MemoryLog
 from tests.integration.folding import KINDS, REGISTRY, TABLES, Contents, contents, fold_by, folded, history
 
+pytestmark = pytest.mark.embedded(
+    "stops between statements of SQLite; tests/postgres/test_outages.py breaks PostgreSQL's"
+)
+
 
 class Crash(BaseException):
     """The process is gone."""

@@ -21,17 +21,17 @@ from headrace.log.port import Stored
 from headrace.processors.core.kind import Kind
 from headrace.processors.engine import Engine, fold_all, require_kinds
 from headrace.processors.kinds.mail_thread import MailThread
-from headrace.projections.sqlite import SqliteTables
 from headrace.schemas.envelope import Envelope, to_headers
 from headrace.schemas.registry import Registry, built_in
 from tests.contract.rich_history import ANN, Author, MemoryLog, mail
 from tests.contract.rich_history import KINDS as IN_FORCE
 from tests.integration.folding import KINDS, REGISTRY, Broken, contents, fold_by, folded, history
+from tests.integration.stores import fresh_tables
 
 
 def half_folded(path: Path, log: MemoryLog, until: int = 30) -> None:
     """Tables that hold the log up to an offset."""
-    with SqliteTables(path, REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS, path) as tables:
         fold_all(Engine(REGISTRY, KINDS, tables), log, 0, until=until)
 
 
@@ -65,7 +65,7 @@ def test_a_log_that_is_not_the_one_that_was_folded_halts(tmp_path: Path, fault: 
     log = history()
     half_folded(tmp_path / "t.db", log)
     fault(log)
-    with SqliteTables(tmp_path / "t.db", REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS, tmp_path / "t.db") as tables:
         before = contents(tables)
         with pytest.raises(LogMismatchError, match=r"rebuild|point"):
             Engine(REGISTRY, KINDS, tables).resume(log, 0)
@@ -76,13 +76,13 @@ def test_a_log_that_only_grew_goes_on(tmp_path: Path) -> None:
     log = history()
     for until in (1, 2, 29, 30):
         half_folded(tmp_path / "t.db", log, until)
-        with SqliteTables(tmp_path / "t.db", REGISTRY, KINDS) as tables:
+        with fresh_tables(KINDS, tmp_path / "t.db") as tables:
             assert Engine(REGISTRY, KINDS, tables).resume(log, 0) == until
 
 
 def test_a_hole_in_what_is_read_halts(tmp_path: Path) -> None:
     log = history()
-    with SqliteTables.in_memory(REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS) as tables:
         engine = Engine(REGISTRY, KINDS, tables)
         engine.resume(log, 0)
         records = log.read(0, 0, 20)
@@ -95,7 +95,7 @@ def test_a_hole_in_what_is_read_halts(tmp_path: Path) -> None:
 def test_a_beginning_that_is_none_halts(first: int) -> None:
     log = history()
     log.records[0] = [record._replace(offset=n) for n, record in enumerate(log.records[0][first:])]
-    with SqliteTables.in_memory(REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS) as tables:
         engine = Engine(REGISTRY, KINDS, tables)
         engine.resume(log, 0)
         with pytest.raises(LogMismatchError, match=r"log\.opened"):
@@ -108,7 +108,7 @@ def test_another_logs_opening_on_one_partition_halts() -> None:
     Author(log)
     Author(other)
     log.records[1] = other.records[1]
-    with SqliteTables.in_memory(REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS) as tables:
         engine = Engine(REGISTRY, KINDS, tables)
         for partition in (0, 1):
             engine.resume(log, partition)
@@ -122,7 +122,7 @@ def test_a_missing_schema_halts_and_comes_back() -> None:
     log = history()
     before = folded(log)
     lacking = Registry(source for source in built_in() if source["headrace.type"] != "mail.labelled")
-    with SqliteTables.in_memory(REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS) as tables:
         engine = Engine(lacking, KINDS, tables, schemas=installed_schemas)
         engine.resume(log, 0)
         with pytest.raises(SchemaMissingError, match="upgrade"):
@@ -136,7 +136,7 @@ def test_a_missing_schema_halts_and_comes_back() -> None:
 def test_a_bug_in_a_kind_halts_and_writes_nothing() -> None:
     log = history()
     kinds: dict[str, Kind] = {**KINDS, "mail.thread": Broken()}
-    with SqliteTables.in_memory(REGISTRY, kinds) as tables:
+    with fresh_tables(kinds) as tables:
         engine = Engine(REGISTRY, kinds, tables)
         engine.resume(log, 0)
         engine.apply(0, log.read(0, 0, 10))
@@ -158,7 +158,7 @@ def test_what_the_log_asks_for_and_is_not_here_halts(body: dict[str, Any]) -> No
     policy = REGISTRY.decode(log.records[0][0].value).body["policy"]
     author.own("policy.activated", "policy-9", {"policy": policy, "kinds": list(IN_FORCE), "fold_version": 1} | body)
     last = len(log.records[0]) - 1
-    with SqliteTables.in_memory(REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS) as tables:
         engine = Engine(REGISTRY, KINDS, tables)
         engine.resume(log, 0)
         engine.apply(0, log.read(0, 0, last))
@@ -173,7 +173,7 @@ def test_a_kind_of_the_tables_that_is_gone_halts_before_judging(tmp_path: Path) 
     log = history()
     half_folded(tmp_path / "t.db", log)
     kinds = {"mail.thread": KINDS["mail.thread"]}
-    with SqliteTables(tmp_path / "t.db", REGISTRY, kinds) as tables:
+    with fresh_tables(kinds, tmp_path / "t.db") as tables:
         engine = Engine(REGISTRY, kinds, tables)
         engine.resume(log, 0)
         with pytest.raises(UnsupportedFoldError, match=r"calendar\.event"):
@@ -211,7 +211,7 @@ def test_poison_is_set_aside_and_only_poison() -> None:
     for offset, one in enumerate(poison, start=len(log.records[0])):
         log.records[0].append(one._replace(offset=offset))
     author.fact("mail.read", "t-1", "m-2", {})
-    with SqliteTables.in_memory(REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS) as tables:
         fold_all(Engine(REGISTRY, KINDS, tables), log, 0)
         with tables.snapshot() as reader:
             aside = reader.rows("SELECT * FROM quarantine ORDER BY offset", {})
@@ -233,7 +233,7 @@ def test_a_misrouted_record_is_set_aside() -> None:
     headers = to_headers(Envelope("m-1", "mailbox/ann", "mail.read", ANN, "mail.thread", "t-1"))
     author.raw(REGISTRY.encode("mail.read", {}), headers, b"acme/a-1")
     assert author.partition == 1
-    with SqliteTables.in_memory(REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS) as tables:
         fold_all(Engine(REGISTRY, KINDS, tables), log, 1)
         with tables.snapshot() as reader:
             (row,) = reader.rows("SELECT reason FROM quarantine", {})
@@ -242,7 +242,7 @@ def test_a_misrouted_record_is_set_aside() -> None:
 
 def test_an_answer_to_a_commit_that_got_lost_is_found_again(tmp_path: Path) -> None:
     log = history()
-    with SqliteTables(tmp_path / "t.db", REGISTRY, KINDS) as tables:
+    with fresh_tables(KINDS, tmp_path / "t.db") as tables:
 
         class Forgetful:
             resume, load, snapshot = tables.resume, tables.load, tables.snapshot
@@ -266,7 +266,7 @@ def test_a_zombie_that_stumbles_over_rows_of_the_future_is_no_bug(tmp_path: Path
     log = history()
     kinds: dict[str, Kind] = {**KINDS, "mail.thread": Broken()}
     path = tmp_path / "t.db"
-    with SqliteTables(path, REGISTRY, KINDS) as one, SqliteTables(path, REGISTRY, kinds) as two:
+    with fresh_tables(KINDS, path) as one, fresh_tables(kinds, path) as two:
         zombie = Engine(REGISTRY, kinds, two)
         zombie.resume(log, 0)
         fold_by(one, log, [10])

@@ -10,7 +10,8 @@ from headrace.errors import NotFoundError
 from headrace.processors.core.verdicts import ROWS
 from headrace.processors.explain import Explanation, explain
 from tests.contract.rich_history import TENANT
-from tests.integration.audited_store import REGISTRY, build, opened
+from tests.integration.audited_store import REGISTRY, build
+from tests.integration.stores import read_parts as opened
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,9 @@ from headrace.log.port import Stored
 from headrace.processors.audit import verify
 from headrace.store import Store
 from tests.integration.kill9_worker import PARTITIONS, THREADS
+from tests.integration.stores import open_store
+
+pytestmark = pytest.mark.embedded("kills the one process that has everything; tests/chaos kills each part")
 
 KILLS: Final = 100
 SEED: Final = 20_261_121
@@ -111,7 +114,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_has_two_effects(survived: tupl
     assert told.lives == KILLS
     assert told.ready > KILLS * 0.8
     assert len(told.acknowledged) > KILLS * 10
-    with Store(directory, writer=True) as store:
+    with open_store(directory, writer=True) as store:
         on_log = records(store)
         for id_, positions in told.acknowledged.items():
             there = {(stored.partition, stored.offset) for stored in on_log[id_]}
@@ -133,7 +136,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_has_two_effects(survived: tupl
 def test_the_verdicts_told_are_those_in_the_tables(survived: tuple[Path, Told]) -> None:
     directory, told = survived
     assert len(told.verdicts) > KILLS
-    with Store(directory, writer=True) as store, store.tables.snapshot() as reader:
+    with open_store(directory, writer=True) as store, store.tables.snapshot() as reader:
         rows = {row["id"]: row for row in reader.rows("SELECT * FROM proposals", {})}
         every = {(row["proposal"], row["verdict"], row["offset"]) for row in reader.rows("SELECT * FROM verdicts", {})}
     for id_, said in told.verdicts.items():
@@ -148,7 +151,7 @@ def test_the_verdicts_told_are_those_in_the_tables(survived: tuple[Path, Told]) 
 
 def test_the_store_verifies(survived: tuple[Path, Told]) -> None:
     directory, _ = survived
-    with Store(directory, writer=True) as store:
+    with open_store(directory, writer=True) as store:
         report = verify(store.log, store.tables, store.registry, store.kinds)
         assert report.findings == ()
         assert report.records == sum(store.log.describe().ends)

@@ -17,7 +17,7 @@ STAGES = ("schemas", "producers", "processors", "projections")
 BIN = Path(sys.executable).parent
 
 # `make test` hands whole files to its workers, so the fixtures build once; a cold package cache may keep them waiting.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.embedded("is about what is installed")]
 
 
 class Built(NamedTuple):

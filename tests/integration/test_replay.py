@@ -7,8 +7,10 @@ import pytest
 
 from headrace.errors import BadInputError
 from headrace.processors.replay import replay
+from headrace.projections.postgres import PostgresTables
 from headrace.projections.sqlite import SqliteTables
-from tests.integration.audited_store import COLUMNS, KEYS, KINDS, REGISTRY, build, opened
+from tests.integration.audited_store import COLUMNS, KEYS, KINDS, REGISTRY, build
+from tests.integration.stores import read_parts as opened
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def contents(tables: SqliteTables) -> dict[str, list[tuple[Any, ...]]]:
+def contents(tables: SqliteTables | PostgresTables) -> dict[str, list[tuple[Any, ...]]]:
     """Everything in the tables."""
     with tables.snapshot() as reader:
         return {

@@ -11,13 +11,13 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from headrace.log.port import Stored
-from headrace.log.sqlite import SqliteLog
 from headrace.producers.delivery import Limits
 from headrace.producers.endpoint import webhook_router
 from headrace.producers.signatures import Endpoint, sign
 from headrace.schemas.envelope import Envelope, from_headers
 from headrace.schemas.refs import ActorRef, Position
 from headrace.store import Store
+from tests.integration.stores import read_log
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 SECOND = "whsec_" + base64.b64encode(bytes(range(1, 33))).decode()
@@ -142,7 +142,7 @@ def positions(response: httpx.Response) -> list[Position]:
 
 def stored(store: Store, places: Sequence[Position]) -> list[Stored]:
     """The records at these positions, read by another reader than the writer."""
-    with SqliteLog.open(store.directory, writer=False) as log:
+    with read_log(store) as log:
         return [log.read(partition, offset, 1)[0] for partition, offset in places]
 
 
