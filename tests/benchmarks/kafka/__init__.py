@@ -1,0 +1,1 @@
+"""The distributed half beside its peers: one set of events, one broker, one PostgreSQL, one run."""
