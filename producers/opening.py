@@ -19,6 +19,7 @@ from headrace.schemas.registry import Registry
 DEFAULT_PARTITIONS: Final = 64
 OPERATOR: Final = ActorRef("system", "operator")
 SOURCE: Final = "headrace/operator"
+OPENED: Final = "log.opened"
 
 
 def open_log(
@@ -41,11 +42,11 @@ def open_log(
 
     def opening(partition: int, named: bytes, partitions: int) -> Record:
         body = {"log_id": named.hex(), "partitions": partitions, **in_force}
-        envelope = Envelope(f"open-{named.hex()}-{partition}", SOURCE, "log.opened", OPERATOR)
+        envelope = Envelope(f"open-{named.hex()}-{partition}", SOURCE, OPENED, OPERATOR)
         headers = (*to_headers(envelope), (LOG_ID_HEADER, named.hex().encode()))
         if key_id is not None:
             headers = (*headers, (KEY_ID_HEADER, key_id.encode()))
-        return Record(partition, None, headers, registry.encode("log.opened", body))
+        return Record(partition, None, headers, registry.encode(OPENED, body))
 
     while True:
         described = log.describe()
