@@ -24,10 +24,11 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.errors import FencedError, HaltError, HeadraceError, SchemaMissingError, UnavailableError
+from headrace.log.kafka import KafkaLog
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble, is_beyond, meaning
 from headrace.log.kafka_reader import consumer_settings, stored
-from headrace.log.port import Log, Stored
+from headrace.log.port import Stored
 from headrace.processors.applied import Applied
 from headrace.processors.engine import Engine
 from headrace.processors.partition_folding import BATCH, PartitionFolding
@@ -65,7 +66,7 @@ class GroupFold:
     def __init__(
         self,
         address: KafkaAddress | str,
-        log: Log,
+        log: KafkaLog,
         engine: Engine,
         applied: Applied | None = None,
         *,
@@ -232,13 +233,18 @@ class GroupFold:
             # Either the log has a hole, or the tables went back: reading from where they are tells.
             self._pause(partition, UnavailableError(f"offset {place} was not fetched, but {found[-1].offset} was"))
             return None
+        try:
+            found = self._log.originals(found)
+        except UnavailableError as error:
+            self._pause(partition, error)
+            return error
         for start in range(0, len(found), self._folding.batch):
             if self._stopping.is_set():
                 break
             if not self._folding.fold(partition, found[start : start + self._folding.batch]):
                 self._hold([partition])
-                error = self._folding.paused.get(partition)
-                return error if isinstance(error, UnavailableError) else None
+                why = self._folding.paused.get(partition)
+                return why if isinstance(why, UnavailableError) else None
         return None
 
     def _retry(self, partition: int) -> None:

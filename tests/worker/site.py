@@ -44,17 +44,20 @@ class Message:
 
 
 class Site:
-    """``kafka`` and ``postgres`` are those that run; what is made on them here is gone at the end, or nobody else's."""
+    """``kafka`` and ``postgres`` are those that run; what is made on them here is gone at the end, or nobody else's.
+    ``topic`` is a log that is there; without it a new one is made."""
 
-    def __init__(self, kafka: str, postgres: str, directory: Path) -> None:
+    def __init__(self, kafka: str, postgres: str, directory: Path, topic: str | None = None) -> None:
         self._stack = ExitStack()
         self.directory = directory
         self.kafka, self.postgres = kafka, postgres
         self.schema = f"w_{secrets.token_hex(6)}"
-        self.topic = f"{self.schema}.events"
+        self.topic = topic or f"{self.schema}.events"
         self.group = f"headrace-fold.{self.schema}"
         self.url = f"kafka://{kafka}/{self.topic}?replication.factor=1"
-        self.log = self._stack.enter_context(KafkaLog.create(self.url, PARTITIONS))
+        self.log = self._stack.enter_context(
+            KafkaLog.create(self.url, PARTITIONS) if topic is None else KafkaLog.open(self.url)
+        )
         self.authors = [self.author(partition) for partition in range(PARTITIONS)]
 
     def __enter__(self) -> Self:

@@ -152,6 +152,27 @@ def test_what_is_assigned_while_the_tables_are_away_waits_and_goes_on(site: Site
     site.check_tables()
 
 
+def test_what_waited_here_and_was_elsewhere_meanwhile_goes_on_when_it_comes_back(site: Site) -> None:
+    tables = Faulty(site.tables(), *range(PARTITIONS))
+    fold = site.fold(tables)
+    fold.start()
+    site.wait_folded()
+    tables.broken.set()
+    site.facts(20)
+    until(lambda: set(fold.paused) == set(range(PARTITIONS)))
+    other = site.fold()
+    other.start()
+    until(lambda: len(other.folded) == len(fold.folded) == PARTITIONS // 2)
+    tables.broken.clear()
+    site.wait_folded()
+    assert other.stop()
+    until(lambda: len(fold.folded) == PARTITIONS)
+    for partition in range(PARTITIONS):
+        follow(site, fold, partition, 1)
+    assert fold.paused == {}
+    site.check_tables()
+
+
 def test_a_missing_schema_pauses_its_partition_until_it_is_there(site: Site) -> None:
     there = threading.Event()
     fold = site.fold(registry=LACKING, schemas=lambda: REGISTRY if there.is_set() else LACKING)
