@@ -12,7 +12,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup demo demo-kafka test test-kafka lint lock bench stack stack-down
+.PHONY: help setup demo demo-kafka test test-on-kafka lint lock bench bench-kafka stack stack-down
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,15 +29,16 @@ demo-kafka: $(STAMP)  ## The same on a real Kafka and PostgreSQL, started here f
 	found=$$($(BIN)/python -m infra.stack up --directory $$stack) && set -a && eval "$$found" && set +a && \
 	$(BIN)/headrace demo --on kafka
 
-test: lint  ## Lint, then every test but those of the Kafka log, which is not finished
+test: lint  ## Lint, then the tests, on a real Kafka, PostgreSQL and schema registry that are fetched for it
+	@$(BIN)/python -m infra.stack fetch --install
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/kafka --ignore tests/stack
-	@echo "==> not run here: the Kafka log and the local stack, under construction (make test-kafka)"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/chaos/long
+	@echo "==> not run here, for they take long: make test-on-kafka (the tests of behaviour again, on Kafka), make chaos"
 
-test-kafka: $(STAMP)  ## The tests of the Kafka log and the local stack, on a real broker (under construction)
-	@$(if $(HEADRACE_TEST_KAFKA),:,$(BIN)/python -m infra.stack fetch --install)
+test-on-kafka: $(STAMP)  ## The tests of behaviour again, on Kafka and PostgreSQL (about 8 minutes)
+	@$(BIN)/python -m infra.stack fetch --install
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/kafka tests/stack
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --on kafka tests/integration
 
 lint: $(STAMP)  ## Style, types and import contracts
 	@echo "==> ruff"

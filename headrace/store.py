@@ -29,7 +29,7 @@ from headrace.places import EMBEDDED, Places
 from headrace.processors.applied import Applied
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
-from headrace.processors.decode import check_readable
+from headrace.processors.decode import read_opening
 from headrace.processors.embedded import EmbeddedHost
 from headrace.processors.engine import Engine
 from headrace.processors.fold_group import fold_group, tables_id
@@ -96,7 +96,7 @@ class Store:
             self.keys: Final = Keys.at(self.key_file, create=False)
             if making:
                 open_log(self.log, self.registry, self.kinds, policy, key_id=self.keys.id)
-            check_readable(self.log, self.registry)
+            opening = read_opening(self.log, self.registry)
             check_key(self.log, self.keys.id)
             self.tables: Final = _tables(directory, places, self.registry, self.kinds, making=making, writer=writer)
             opened.callback(self.tables.close)
@@ -107,7 +107,8 @@ class Store:
                 host.start()
                 opened.callback(host.stop)
             folded = self.tables.resume(0)
-            in_force = {name: self.kinds[name] for name in folded.kinds if name in self.kinds} if folded else None
+            named = folded.kinds if folded is not None else opening["kinds"] if opening is not None else ()
+            in_force = {name: self.kinds[name] for name in named if name in self.kinds}
             self.intake: Final = Intake(self.registry, self.keys, self.log.describe().partitions, in_force)
             self._opened: Final = opened.pop_all()
 

@@ -38,25 +38,28 @@ def body_hash(envelope: Envelope, value: bytes) -> bytes:
     return digest.digest()
 
 
-def check_readable(log: Log, registry: Registry) -> None:
-    """Pass when the log's first record reads as ``log.opened``, or is not there yet. With a schema registry that
-    numbers differently from the one it was written with, or without one, it does not, and neither would any other
-    record: better not to start.
+def read_opening(log: Log, registry: Registry) -> Mapping[str, Any] | None:
+    """What the log's first record says, ``None`` before it is there. With a schema registry that numbers differently
+    from the one it was written with, or without one, it does not read as ``log.opened``, and no other record would read
+    as what it is: better not to start.
 
     :raises HaltError: it does not; of which SchemaMissingError: its schema is not known there.
     :raises UnavailableError: the registry does not answer.
     """
     for first in log.read(0, 0, 1):
         try:
-            found = registry.decode(first.value).type
+            found = registry.decode(first.value)
         except UndecodableError:
-            found = "nothing"
-        if found != _OPENED:
+            found = None
+        if found is None or found.type != _OPENED:
+            read = "nothing" if found is None else found.type
             raise HaltError(
-                f"the log's first record reads as {found}, not as {_OPENED}: it was written with another"
+                f"the log's first record reads as {read}, not as {_OPENED}: it was written with another"
                 " schema registry than the one here; set HEADRACE_SCHEMA_REGISTRY_URL to that one, or to none where it"
                 " was written without"
             )
+        return found.body
+    return None
 
 
 class Decoder:

@@ -294,6 +294,8 @@ class GroupFold:
             place.offset = self._folding.next[place.partition]
             trouble = self._folding.paused.get(place.partition)
         self._open.incremental_assign(places)
+        # The client holds what it held before it was given away, and never would fetch it again.
+        self._open.resume([TopicPartition(place.topic, place.partition) for place in places])
         self._hold(place.partition for place in places if place.partition in self._folding.paused)
         _log.info("assigned partitions %s", sorted(self._folding.next))
 

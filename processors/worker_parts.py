@@ -14,7 +14,7 @@ from headrace.log.kafka import KafkaLog
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_topic import Topic
 from headrace.places import Places
-from headrace.processors.decode import check_readable
+from headrace.processors.decode import read_opening
 from headrace.processors.engine import Engine
 from headrace.processors.fold_group import fold_group, tables_id
 from headrace.processors.group_fold import GroupFold
@@ -74,7 +74,7 @@ class WorkerParts:
                 f"{self.address} is not opened yet: its creation was interrupted; finish it with `headrace log create`"
             )
         self._log_id = described.log_id
-        check_readable(log, registry)
+        read_opening(log, registry)
         tables = PostgresTables(self._db_url, registry, kinds, schema=self._schema, migrating=False)
         self._opened.enter_context(tables)
         prepare(self.address, described.partitions)

@@ -104,8 +104,8 @@ def test_a_policy_counts_from_where_it_was_put_in_force(tmp_path: Path, capsys: 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"policy": {"name": "x", "rules": [{"effect": "perhaps"}]}}'])
 def test_what_is_no_policy_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     directory = tmp_path / "store"
-    with open_store(directory, writer=True):
-        pass
+    with open_store(directory, writer=True) as store:
+        assert store.applied.wait(0, 0, 30)
     before = shown(capsys, directory)
     file = tmp_path / "policy.json"
     file.write_text(text, encoding="utf-8")
@@ -120,8 +120,8 @@ def test_a_kind_installed_later_is_refused_until_it_is_put_in_force(
     directory = tmp_path / "store"
     with monkeypatch.context() as earlier:
         earlier.setattr(stores, "installed_kinds", lambda: {"calendar.event": installed_kinds()["calendar.event"]})
-        with open_store(directory, writer=True):
-            pass
+        with open_store(directory, writer=True) as store:
+            assert store.applied.wait(0, 0, 30)
     with open_store(directory, writer=True) as store, pytest.raises(BadInputError, match="headrace policy activate"):
         received(store)
     assert shown(capsys, directory)["kinds"] == ["calendar.event"]

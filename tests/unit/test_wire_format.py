@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headrace.errors import HaltError, LogMismatchError, SchemaMissingError, UnavailableError, UndecodableError
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_topic import check_opening
-from headrace.processors.decode import body_hash, check_readable
+from headrace.processors.decode import body_hash, read_opening
 from headrace.producers.opening import open_log
 from headrace.schemas.envelope import Envelope
 from headrace.schemas.refs import ActorRef
@@ -214,17 +214,19 @@ def test_a_topic_that_grew_is_noticed_whatever_its_opening_is_written_in(registr
 def test_a_log_of_another_schema_registry_is_noticed_before_anything_is_judged() -> None:
     log = MemoryLog(1)
     open_log(log, WIRE, ("mail.thread",))
-    check_readable(log, WIRE)
+    opened = read_opening(log, WIRE)
+    assert opened is not None
+    assert opened["kinds"] == ["mail.thread"]
     moved = MemoryLog(1)
     open_log(moved, PLAIN, ("mail.thread",))
-    check_readable(moved, WIRE)
-    check_readable(MemoryLog(1), WIRE)  # not opened yet
+    assert read_opening(moved, WIRE) is not None
+    assert read_opening(MemoryLog(1), WIRE) is None  # not opened yet
     for turned in range(1, len(PLAIN.versions)):
         elsewhere = NumberedIds([*PLAIN.versions[turned:], *PLAIN.versions[:turned]])
         with pytest.raises(HaltError, match="written with another schema registry than the one here; set HEADRACE"):
-            check_readable(log, Registry(built_in(), elsewhere))
+            read_opening(log, Registry(built_in(), elsewhere))
     with pytest.raises(SchemaMissingError):
-        check_readable(log, PLAIN)
+        read_opening(log, PLAIN)
 
 
 # -- whose schema a text is -------------------------------------------------------------------------------------------
