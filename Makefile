@@ -57,9 +57,14 @@ lock: $(BIN)/uv  ## Write the locks anew from pyproject.toml (UPGRADE=1 takes ne
 	@$(UV_COMPILE) --extra demo pyproject.toml --output-file infra/lock/runtime.txt
 	@$(UV_COMPILE) --extra demo --group pyproject.toml:dev pyproject.toml --constraints infra/lock/runtime.txt \
 		--output-file infra/lock/dev.txt
+	@$(UV_COMPILE) --group pyproject.toml:peers --output-file infra/lock/peers.txt
 
 bench: $(STAMP)  ## Measure: appends, folds, verdicts, queries
 	@$(BIN)/python -m tests.benchmarks
+
+bench-kafka: $(STAMP)  ## Measure on Kafka and PostgreSQL, beside its peers (an hour; QUICK=1 takes two minutes)
+	@$(BIN)/python -m infra.stack fetch --install
+	@$(BIN)/python -m tests.benchmarks.kafka $(if $(QUICK),--quick) $(PARTS)
 
 stack: $(STAMP)  ## Start a real Kafka and PostgreSQL here, without Docker (PARTS=kafka,postgres,registry BROKERS=1)
 	@$(BIN)/python -m infra.stack up $(if $(PARTS),--parts $(PARTS)) $(if $(BROKERS),--brokers $(BROKERS))
