@@ -53,6 +53,10 @@ class Keys:
         digest = hmac.digest(self._account(tenant, account), said, "sha256")
         return "p-" + base64.b32encode(digest)[:26].decode().lower()
 
+    def sealing(self, purpose: str) -> bytes:
+        """32 bytes to seal with what is kept for ``purpose``, which tell nothing of any other key."""
+        return hmac.digest(self._master, b"sealing\0" + purpose.encode(), "sha256")
+
     def payload_hash(self, tenant: str, account: str, payload: bytes) -> bytes:
         """32 bytes that tell whether two proposals of an account say the same."""
         return hmac.digest(self._account(tenant, account), b"payload\0" + payload, hashlib.sha256)

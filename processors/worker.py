@@ -140,7 +140,7 @@ class _Announcement(faust.Service):
 class Worker(faust.Worker):
     """The process: its signals and its exit code."""
 
-    app: WorkerApp
+    app: WorkerApp  # pyright: ignore[reportIncompatibleVariableOverride] - narrower, and set by Faust alone
     _told: int = 0
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:

@@ -132,10 +132,6 @@ def _echoed(memory: Memory, entry: Entry) -> str | None:
     return echoed
 
 
-def _noted(memory: Memory, entry: Entry) -> None:
-    memory.mark(entry, "noted")
-
-
 def _in_force(memory: Memory, entry: Entry) -> None:
     body, partition = entry.body, memory.partition
     memory.require(body["kinds"], body["fold_version"])
