@@ -1,0 +1,179 @@
+"""The sources that somebody connected, with their grants and watches: what the vault holds, opened."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple, TypeVar
+
+from headrace.errors import BadInputError, HaltError, NotFoundError
+from headrace.keys import Keys
+from headrace.producers.provider import Connected, Watch
+from headrace.producers.schedule import SourceKey
+from headrace.producers.vault import Seal, Vault
+
+_SOURCE: Final = "source"
+_GRANT: Final = "grant"
+_WATCH: Final = "watch"
+_Read = TypeVar("_Read")
+_DAMAGED: Final = (ValueError, KeyError, TypeError)
+
+Grant = Mapping[str, Any]
+"""What opens a source: ``password``; or OAuth's ``refresh_token``, ``access_token`` and ``expires_at`` (epoch
+seconds)."""
+
+
+class Watched(NamedTuple):
+    """A watch, and whose it is."""
+
+    provider: str
+    watch: Watch
+    source: SourceKey
+
+
+def key_of(connected: Connected) -> SourceKey:
+    """What a connected source is known by."""
+    return SourceKey(connected.tenant, connected.account, connected.source)
+
+
+class Connections:
+    """Of one store. May be used by any number of threads and processes."""
+
+    def __init__(self, vault: Vault, keys: Keys) -> None:
+        self._vault: Final = vault
+        self._seal: Final = Seal(keys)
+
+    # -- sources --------------------------------------------------------------------------------------------------
+
+    def add(self, connected: Connected, grant: Grant) -> bool:
+        """Connect a source, or connect it again with another grant or other settings; whether it is new.
+
+        :raises BadInputError: the name is another provider's.
+        """
+        key = key_of(connected)
+        earlier = self.find(key)
+        if earlier is not None and earlier.provider != connected.provider:
+            raise BadInputError(
+                f"{connected.source} of {connected.account} is connected by {earlier.provider} already: remove it"
+                " first, or give this one another name"
+            )
+        with self.alone(key):
+            self._put(_GRANT, _name(key), grant)
+        self._put(_SOURCE, _name(key), {"provider": connected.provider, "settings": dict(connected.settings)})
+        return earlier is None
+
+    def all(self) -> list[Connected]:
+        """Every connected source, by tenant, account and name."""
+        return [self._connected(name, said) for name, said in self._each(_SOURCE)]
+
+    def find(self, key: SourceKey) -> Connected | None:
+        """A connected source, ``None`` where there is none."""
+        said = self._get(_SOURCE, _name(key))
+        return self._connected(_name(key), said) if said is not None else None
+
+    def get(self, key: SourceKey) -> Connected:
+        """A connected source.
+
+        :raises NotFoundError: there is none.
+        """
+        found = self.find(key)
+        if found is None:
+            raise NotFoundError(
+                f"no source {key.source} of the account {key.account} is connected; `headrace source ls` lists those"
+                " that are"
+            )
+        return found
+
+    def remove(self, key: SourceKey) -> None:
+        """Forget a source, its grant and its watches. What it brought stays on the log."""
+        for watched in self.watches(key):
+            self.drop_watch(watched.provider, watched.watch.id)
+        self._vault.write(_SOURCE, _name(key), None)
+        self._vault.write(_GRANT, _name(key), None)
+
+    # -- grants ---------------------------------------------------------------------------------------------------
+
+    def grant(self, key: SourceKey) -> Grant | None:
+        """What opens a source, ``None`` where nothing is kept."""
+        return self._get(_GRANT, _name(key))
+
+    def put_grant(self, key: SourceKey, grant: Grant) -> None:
+        """Keep another grant; within :meth:`alone`."""
+        self._put(_GRANT, _name(key), grant)
+
+    def alone(self, key: SourceKey) -> AbstractContextManager[None]:
+        """While it lasts nobody else changes this source's grant."""
+        return self._vault.alone(_GRANT, _name(key))
+
+    # -- watches --------------------------------------------------------------------------------------------------
+
+    def put_watch(self, key: SourceKey, provider: str, watch: Watch) -> None:
+        """Keep a watch of a source; one with the same id is replaced."""
+        said = {**watch._asdict(), "details": dict(watch.details), "of": list(key)}
+        self._put(_WATCH, f"{provider}/{watch.id}", said)
+
+    def drop_watch(self, provider: str, watch_id: str) -> None:
+        """Forget a watch."""
+        self._vault.write(_WATCH, f"{provider}/{watch_id}", None)
+
+    def find_watch(self, provider: str, watch_id: str) -> Watched | None:
+        """A watch by its id."""
+        name = f"{provider}/{watch_id}"
+        said = self._get(_WATCH, name)
+        return _watched(name, said) if said is not None else None
+
+    def watches(self, key: SourceKey | None = None) -> list[Watched]:
+        """All watches, or those of a source."""
+        found = [_watched(name, said) for name, said in self._each(_WATCH)]
+        return [one for one in found if key is None or one.source == key]
+
+    # -- what is sealed -------------------------------------------------------------------------------------------
+
+    def _put(self, realm: str, name: str, said: Mapping[str, Any]) -> None:
+        plain = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+        self._vault.write(realm, name, self._seal.close(realm, name, plain))
+
+    def _get(self, realm: str, name: str) -> dict[str, Any] | None:
+        sealed = self._vault.read(realm, name)
+        return self._opened(realm, name, sealed) if sealed is not None else None
+
+    def _each(self, realm: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, sealed in self._vault.all(realm):
+            yield name, self._opened(realm, name, sealed)
+
+    def _opened(self, realm: str, name: str, sealed: bytes) -> dict[str, Any]:
+        said: dict[str, Any] = json.loads(self._seal.open(realm, name, sealed))
+        return said
+
+    @staticmethod
+    def _connected(name: str, said: Mapping[str, Any]) -> Connected:
+        return _read(
+            _SOURCE, name, lambda: Connected(*_key(name), provider=said["provider"], settings=dict(said["settings"]))
+        )
+
+
+def _watched(name: str, said: Mapping[str, Any]) -> Watched:
+    def read() -> Watched:
+        watch = Watch(said["id"], said["secret"], said["expires_at"], dict(said["details"]))
+        return Watched(name.partition("/")[0], watch, SourceKey(*said["of"]))
+
+    return _read(_WATCH, name, read)
+
+
+def _read(realm: str, name: str, read: Callable[[], _Read]) -> _Read:
+    try:
+        return read()
+    except _DAMAGED as error:
+        raise HaltError(
+            f"what is kept of the {realm} {name} is of another release ({error!r}): run that one, or connect the"
+            " source again"
+        ) from error
+
+
+def _name(key: SourceKey) -> str:
+    return "/".join(key)
+
+
+def _key(name: str) -> SourceKey:
+    """A source's own name may hold slashes."""
+    tenant, account, source = name.split("/", 2)
+    return SourceKey(tenant, account, source)
