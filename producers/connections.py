@@ -14,6 +14,7 @@ from headrace.producers.vault import Seal, Vault
 _SOURCE: Final = "source"
 _GRANT: Final = "grant"
 _WATCH: Final = "watch"
+_DUE: Final = "due"
 _Read = TypeVar("_Read")
 _DAMAGED: Final = (ValueError, KeyError, TypeError)
 
@@ -28,6 +29,13 @@ class Watched(NamedTuple):
     provider: str
     watch: Watch
     source: SourceKey
+
+
+class Due(NamedTuple):
+    """What a sync is to do besides: ``compare`` everything, ``watch`` anew."""
+
+    compare: bool
+    watch: bool
 
 
 def key_of(connected: Connected) -> SourceKey:
@@ -87,8 +95,8 @@ class Connections:
         """Forget a source, its grant and its watches. What it brought stays on the log."""
         for watched in self.watches(key):
             self.drop_watch(watched.provider, watched.watch.id)
-        self._vault.write(_SOURCE, _name(key), None)
-        self._vault.write(_GRANT, _name(key), None)
+        for realm in (_SOURCE, _GRANT, _DUE):
+            self._vault.write(realm, _name(key), None)
 
     # -- grants ---------------------------------------------------------------------------------------------------
 
@@ -125,6 +133,25 @@ class Connections:
         """All watches, or those of a source."""
         found = [_watched(name, said) for name, said in self._each(_WATCH)]
         return [one for one in found if key is None or one.source == key]
+
+    # -- what is due ----------------------------------------------------------------------------------------------
+
+    def put_due(self, key: SourceKey, *, compare: bool, watch: bool) -> None:
+        """The provider lost something: the next sync is to ``compare`` everything, or to ``watch`` anew, or both."""
+        with self._vault.alone(_DUE, _name(key)):
+            before = self.due(key)
+            self._put(_DUE, _name(key), {"compare": compare or before.compare, "watch": watch or before.watch})
+
+    def due(self, key: SourceKey) -> Due:
+        """What is due."""
+        said = self._get(_DUE, _name(key)) or {}
+        return Due(said.get("compare", False), said.get("watch", False))
+
+    def done(self, key: SourceKey, due: Due) -> None:
+        """What :meth:`due` said has been done, and nothing was added since."""
+        with self._vault.alone(_DUE, _name(key)):
+            if self.due(key) == due:
+                self._vault.write(_DUE, _name(key), None)
 
     # -- what is sealed -------------------------------------------------------------------------------------------
 

@@ -221,8 +221,8 @@ def _refused(app: OAuthApp, status: int, error: object) -> HeadraceError:
 
 def _grant_of(token: Mapping[str, Any], earlier: Grant, now: float) -> Grant:
     """A refresh that brings no refresh token leaves the one there is (RFC 6749, section 6)."""
-    seconds = token.get("expires_in")
-    lasts = float(seconds) if str(seconds).isascii() and str(seconds).isdigit() else 0.0
+    seconds = str(token.get("expires_in"))
+    lasts = float(seconds) if seconds.isascii() and seconds.isdigit() else 0.0
     return {
         "access_token": token["access_token"],
         "refresh_token": token.get("refresh_token") or earlier.get("refresh_token"),

@@ -77,7 +77,11 @@ def test_one_that_is_turned_down_is_refreshed_once(connections: Connections, ser
     several = [tokens(connections, server, clock) for _ in range(4)]
     first = several[0].access()
     found: list[str] = []
-    threads = [threading.Thread(target=lambda one=one: found.append(one.access(refused=first))) for one in several]
+
+    def ask(one: StoredTokens) -> None:
+        found.append(one.access(refused=first))
+
+    threads = [threading.Thread(target=ask, args=(one,)) for one in several]
     for thread in threads:
         thread.start()
     for thread in threads:

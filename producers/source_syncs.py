@@ -1,0 +1,146 @@
+"""The sync of a connected source: its provider asked with its grant, its watch renewed, what it found on the log."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Protocol
+
+import httpx
+
+from headrace.errors import BadInputError, HeadraceError
+from headrace.log.port import Log
+from headrace.processors.applied import Applied
+from headrace.processors.core.kind import Kind
+from headrace.producers.connections import Connections, Watched
+from headrace.producers.feed import Feed
+from headrace.producers.intake import Intake
+from headrace.producers.notifications import PATH
+from headrace.producers.oauth import OAuthApp, StoredTokens
+from headrace.producers.provider import Connected, Provider
+from headrace.producers.provider_http import ProviderHttp
+from headrace.producers.schedule import SourceKey
+from headrace.producers.sync import Synced, run_sync
+from headrace.projections.port import Tables
+from headrace.schemas.refs import ActorRef
+
+_SPARE_MS: Final = 3_600_000
+"""A watch that says nothing of when it wants to be renewed is, this long before its end."""
+_log: Final = logging.getLogger("headrace.sync")
+
+
+class ProviderSetup(NamedTuple):
+    """A provider as it is set up here. ``app`` is ``None`` where sources are opened with passwords."""
+
+    provider: Provider
+    base_url: str
+    app: OAuthApp | None
+
+
+class Parts(Protocol):
+    """What a store has of what a sync takes; :class:`headrace.store.Store` is one."""
+
+    @property
+    def log(self) -> Log: ...
+    @property
+    def tables(self) -> Tables: ...
+    @property
+    def applied(self) -> Applied: ...
+    @property
+    def intake(self) -> Intake: ...
+    @property
+    def kinds(self) -> Mapping[str, Kind]: ...
+
+
+class SourceSyncs:
+    """Syncs connected sources, one call a sync; from any thread, but one source at a time.
+
+    ``address`` is how the world reaches this headrace (``https://…``), ``None`` where it does not: then nothing is
+    watched, and sources are looked at every now and then. ``clock`` gives epoch seconds.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        connections: Connections,
+        setups: Mapping[str, ProviderSetup],
+        address: str | None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._parts, self._connections, self._setups = parts, connections, setups
+        self._address, self._transport, self._clock = address, transport, clock
+
+    def sync(self, key: SourceKey, *, full: bool = False) -> Synced:
+        """Bring the log up to what the source shows.
+
+        :raises NotFoundError: it is not connected any more.
+        :raises UnavailableError: its provider, the log or the tables do not answer; again later.
+        :raises BadInputError: somebody has to mend something; the message says what.
+        """
+        connected = self._connections.get(key)
+        setup = self._setup(connected)
+        due = self._connections.due(key)
+        with self._asking(key, setup) as http:
+            self._keep_watched(key, connected, setup, http, anew=due.watch)
+            pseudonym = self._parts.intake.pseudonyms(key.tenant, key.account)
+            source = setup.provider.source(connected, http, pseudonym)
+            feed = Feed(
+                self._parts.log,
+                self._parts.tables,
+                self._parts.applied,
+                self._parts.intake,
+                self._parts.kinds,
+                tenant=key.tenant,
+                account=key.account,
+                source=key.source,
+                feeds=source.feeds,
+                actor=ActorRef("user", key.account),
+            )
+            synced = run_sync(source, feed, full=full or due.compare)
+        if any(due):
+            self._connections.done(key, due)
+        return synced
+
+    def _setup(self, connected: Connected) -> ProviderSetup:
+        setup = self._setups.get(connected.provider)
+        if setup is None:
+            raise BadInputError(
+                f"{connected.source} of {connected.account} is read through {connected.provider}, which is not set up"
+                " here: put its section into headrace.toml"
+            )
+        return setup
+
+    def _asking(self, key: SourceKey, setup: ProviderSetup) -> ProviderHttp:
+        tokens = StoredTokens(self._connections, key, setup.app, transport=self._transport, clock=self._clock)
+        return ProviderHttp(setup.base_url, tokens, transport=self._transport)
+
+    def _keep_watched(
+        self, key: SourceKey, connected: Connected, setup: ProviderSetup, http: ProviderHttp, *, anew: bool
+    ) -> None:
+        """Watch, or renew what is about to end. A source that cannot be watched is read all the same: it is looked at
+        every now and then."""
+        if self._address is None:
+            return
+        now = int(self._clock() * 1_000)
+        kept = sorted(self._connections.watches(key), key=lambda one: one.watch.expires_at)
+        for gone in [one for one in kept[:-1] if one.watch.expires_at < now]:
+            self._connections.drop_watch(gone.provider, gone.watch.id)
+        last = kept[-1] if kept else None
+        if last is not None and not anew and now < _renew_at(last):
+            return
+        address = f"{self._address.rstrip('/')}{PATH}/{setup.provider.name}"
+        try:
+            watch = setup.provider.watch(connected, http, address, last.watch if last is not None else None, now)
+        except HeadraceError as error:
+            _log.warning(
+                "%s of %s is not watched: %s; it is looked at every now and then", key.source, key.account, error
+            )
+            return
+        if watch is not None:
+            self._connections.put_watch(key, setup.provider.name, watch)
+
+
+def _renew_at(watched: Watched) -> int:
+    said = watched.watch.details.get("renew_at", "")
+    return int(said) if said.isdigit() else watched.watch.expires_at - _SPARE_MS
