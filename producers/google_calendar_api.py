@@ -1,0 +1,310 @@
+"""The Google Calendar API v3, as far as a calendar is followed with it: requests, and answers read strictly.
+
+Methods and fields as in its discovery document (calendar.v3, revision 20261030). What an answer lacks is an
+UnavailableError that names the field: nothing is guessed, and the cursor stays.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from headrace.errors import BadInputError, UnavailableError
+from headrace.producers.provider_http import GrantError, ProviderHttp, StatusError, ThrottledError
+
+BASE_URL: Final = "https://www.googleapis.com/calendar/v3/"
+PAGE: Final = 1_000
+"""Events asked for at once; Google gives 2,500 at the most, and an event may have 200 guests and 8 KB of text."""
+_THROTTLED: Final = {
+    "rateLimitExceeded": 1.0,
+    "userRateLimitExceeded": 1.0,
+    "dailyLimitExceeded": 3_600.0,
+    "quotaExceeded": 3_600.0,
+}
+"""Reasons of a 403 that mean 429 (https://developers.google.com/workspace/calendar/api/guides/errors), and how many
+seconds to wait where the answer does not say."""
+_PERSON: Final = {
+    "domainPolicy": "the domain's administrators have switched Calendar off for this app; ask them to allow it",
+    "accessNotConfigured": "the Calendar API is not enabled in the app's Google Cloud project; enable it there",
+    "notACalendarUser": "this Google account has no Calendar; sign up for it, or connect another account",
+}
+_UINT64_DIGITS: Final = 20
+_MOST_RETRY_SECONDS: Final = 3_600.0
+_MOST_ID_CHARS: Final = 1_024
+_UNKEPT: Final = re.compile("[\0\ud800-\udfff]")
+_ID: Final = re.compile(r"[!-~]+\Z")
+
+
+class When(NamedTuple):
+    """A date (``2026-11-21``), or a moment (RFC 3339) and the name of the zone that it was written in."""
+
+    date: str | None
+    moment: str | None
+    zone: str | None
+
+
+class Item(NamedTuple):
+    """An event resource: a single event, the master of a series (``recurrence``), or an exception of one (``master``,
+    ``original``). A cancelled one says its id, and for sure nothing else (exceptions also say of what)."""
+
+    id: str
+    etag: str | None
+    cancelled: bool
+    master: str | None
+    original: When | None
+    start: When | None
+    end: When | None
+    recurrence: tuple[str, ...]
+    uid: str | None
+    body: Mapping[str, Any]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is all there is to know of an event."""
+        return not self.cancelled and self.master is None and not self.recurrence
+
+
+class EventsPage(NamedTuple):
+    """A page of events.list. ``zone`` is the calendar's; ``token`` is on the last page only."""
+
+    items: tuple[Item, ...]
+    zone: str
+    next: str | None
+    token: str | None
+
+
+class Channel(NamedTuple):
+    """What events.watch made; ``expires_at`` in epoch milliseconds, ``None`` where it has no end."""
+
+    resource: str
+    expires_at: int | None
+
+
+class LostTokenError(BadInputError):
+    """The sync token is of no use any more (410 ``fullSyncRequired``): compare everything."""
+
+
+class GoogleCalendarApi:
+    """One calendar, by its id, as whoever granted ``http``'s tokens sees it.
+
+    Every method raises UnavailableError (ThrottledError among them) where asking again later may work, and
+    BadInputError (GrantError among them) where a person must act.
+    """
+
+    def __init__(self, http: ProviderHttp, calendar: str) -> None:
+        self._http: Final = http
+        self._events: Final = f"calendars/{quote(calendar, safe='')}/events"
+
+    def events(self, token: str | None) -> Iterator[EventsPage]:
+        """All events that are there, page by page, or those that changed since ``token``, the deleted among them.
+        Masters and exceptions, no instances: ``singleEvents`` would spell endless series out.
+
+        :raises LostTokenError: Google takes the token no more.
+        """
+        query = {"maxResults": PAGE} | ({"syncToken": token} if token is not None else {})
+        for page in self._pages(query):
+            if page.next is None and page.token is None:
+                raise _unusable("nextSyncToken")
+            yield page
+
+    def series(self, uid: str) -> list[Item]:
+        """Everything of this iCalUID, cancelled exceptions included."""
+        return [
+            item
+            for page in self._pages({"maxResults": PAGE, "iCalUID": uid, "showDeleted": "true"})
+            for item in page.items
+        ]
+
+    def event(self, event: str) -> Item | None:
+        """An event as it is now; ``None`` when it is gone (404, 410 ``deleted``, or cancelled)."""
+        try:
+            item = _item(self._asked("GET", f"{self._events}/{quote(event, safe='')}"))
+        except StatusError as error:
+            if error.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+                return None
+            raise
+        return None if item.cancelled else item
+
+    def watch(self, channel: str, token: str, address: str) -> Channel | None:
+        """Have Google notify ``address`` on a new channel, each time with ``token``; ``None`` for a calendar that it
+        never notifies of (holidays, birthdays)."""
+        body = {"id": channel, "type": "web_hook", "address": address, "token": token}
+        try:
+            said = self._asked("POST", f"{self._events}/watch", body=body)
+        except StatusError as error:
+            if "pushNotSupportedForRequestedResource" in reasons(error.body):
+                return None
+            raise
+        ends = said.get("expiration")
+        return Channel(text(said, "resourceId"), number(said, "expiration") if ends is not None else None)
+
+    def stop(self, channel: str, resource: str) -> None:
+        """Have Google notify no more on a channel. Harmless when there is none."""
+        try:
+            self._asked("POST", "channels/stop", body={"id": channel, "resourceId": resource})
+        except StatusError as error:
+            if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+                raise
+
+    def _pages(self, query: Mapping[str, Any]) -> Iterator[EventsPage]:
+        """The same query for every page (https://developers.google.com/workspace/calendar/api/guides/sync)."""
+        page: str | None = None
+        while True:
+            asked = {**query, "pageToken": page} if page is not None else query
+            said = self._listed(asked)
+            found = EventsPage(
+                tuple(_item(one) for one in items(said, "items")),
+                text(said, "timeZone"),
+                _optional(said, "nextPageToken"),
+                _optional(said, "nextSyncToken"),
+            )
+            yield found
+            if found.next is None:
+                return
+            if found.next == page:
+                raise UnavailableError("Google Calendar names the same page of events again; the sync begins anew")
+            page = found.next
+
+    def _listed(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self._asked("GET", self._events, params=query)
+        except StatusError as error:
+            why = reasons(error.body)
+            if error.status == HTTPStatus.GONE and "syncToken" in query and "deleted" not in why:
+                raise LostTokenError("Google Calendar asks for a full sync; run it") from None
+            if error.status == HTTPStatus.BAD_REQUEST and "pageToken" in query:
+                raise UnavailableError(
+                    "Google Calendar no longer takes the page that it named; the sync begins again"
+                ) from None
+            if error.status == HTTPStatus.BAD_REQUEST and "syncToken" in query:
+                raise LostTokenError("Google Calendar does not take the sync token; a full sync is run") from None
+            if error.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+                raise BadInputError(
+                    "Google Calendar finds no such calendar for this grant: share the calendar with the account, or"
+                    " correct its id in the source's settings"
+                ) from None
+            raise
+
+    def _asked(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        try:
+            return self._http.ask(method, path, params=params, body=body)
+        except StatusError as error:
+            raise _meaning(error) from None
+
+
+def _meaning(error: StatusError) -> BadInputError | UnavailableError:
+    """What a 403 is about stands in its body: a limit of Google's, a right that the grant lacks, an administrator."""
+    if error.status != HTTPStatus.FORBIDDEN:
+        return error
+    why = reasons(error.body)
+    for reason in sorted(why & _THROTTLED.keys()):
+        seconds = _seconds(error.headers.get("retry-after"), _THROTTLED[reason])
+        return ThrottledError(f"Google Calendar wants to be left alone for {seconds:g} s ({reason})", seconds)
+    for reason in sorted(why & _PERSON.keys()):
+        return BadInputError(_PERSON[reason])
+    return GrantError(
+        "Google says that the grant does not cover this; connect the source again with the scopes it needs, as somebody"
+        " who may read the calendar's events"
+    )
+
+
+def reasons(body: Mapping[str, Any]) -> set[str]:
+    """``error.errors[].reason``; a body of any other shape has none."""
+    error = body.get("error")
+    errors = error.get("errors") if isinstance(error, dict) else None
+    found = [one.get("reason") for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
+    return {one for one in found if isinstance(one, str)}
+
+
+def _seconds(said: str | None, default: float) -> float:
+    if said is not None and said.isascii() and said.isdigit():
+        return min(float(said[:10]), _MOST_RETRY_SECONDS)
+    return default
+
+
+def _item(said: Any) -> Item:
+    cancelled = mapping(said).get("status") == "cancelled"
+    master = identifier(said, "recurringEventId") if mapping(said).get("recurringEventId") is not None else None
+    recurrence = tuple(_texts(said, "recurrence"))
+    return Item(
+        id=identifier(said, "id"),
+        etag=_optional(said, "etag"),
+        cancelled=cancelled,
+        master=master,
+        original=_when(said, "originalStartTime") if master is not None else None,
+        start=_when(said, "start") if not cancelled else None,
+        end=_when(said, "end") if not cancelled else None,
+        recurrence=recurrence,
+        uid=text(said, "iCalUID") if not cancelled else _optional(said, "iCalUID"),
+        body=mapping(said),
+    )
+
+
+def _when(said: Any, field: str) -> When:
+    found = mapping(said, field)
+    when = When(_optional(found, "date"), _optional(found, "dateTime"), _optional(found, "timeZone"))
+    if (when.date is None) == (when.moment is None):
+        raise _unusable(field)
+    return when
+
+
+def _unusable(field: str) -> UnavailableError:
+    return UnavailableError(f"Google Calendar answers without a usable {field}; it is asked again later")
+
+
+def mapping(said: Any, field: str | None = None) -> Mapping[str, Any]:
+    """An object, or the one in ``field`` of it."""
+    found = mapping(said).get(field) if field is not None else said
+    if not isinstance(found, dict):
+        raise _unusable(field or "object")
+    return found
+
+
+def text(said: Any, field: str) -> str:
+    """Text that is not empty, without what neither Avro nor a database keeps: half surrogate pairs and U+0000."""
+    found = mapping(said).get(field)
+    if not isinstance(found, str) or not found:
+        raise _unusable(field)
+    return _UNKEPT.sub("\ufffd", found)
+
+
+def _optional(said: Any, field: str) -> str | None:
+    return text(said, field) if mapping(said).get(field) not in (None, "") else None
+
+
+def number(said: Any, field: str) -> int:
+    """A number, or (64-bit ones in JSON, https://developers.google.com/discovery/v1/type-format) its text."""
+    found = mapping(said).get(field)
+    if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) <= _UINT64_DIGITS:
+        found = int(found)
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < 2**63:
+        raise _unusable(field)
+    return found
+
+
+def identifier(said: Any, field: str) -> str:
+    """An event's id. Google's own are letters, digits and ``_``; who imports may have brought others."""
+    found = mapping(said).get(field)
+    if not isinstance(found, str) or not _ID.match(found) or len(found) > _MOST_ID_CHARS:
+        raise _unusable(field)
+    return found
+
+
+def items(said: Any, field: str) -> list[Any]:
+    """The list in ``field``, empty where there is none."""
+    found = mapping(said).get(field)
+    if found is None:
+        return []
+    if not isinstance(found, list):
+        raise _unusable(field)
+    return found
+
+
+def _texts(said: Any, field: str) -> Iterator[str]:
+    for one in items(said, field):
+        if not isinstance(one, str):
+            raise _unusable(field)
+        yield _UNKEPT.sub("\ufffd", one)
