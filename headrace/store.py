@@ -6,6 +6,7 @@ Embedded, all of it is in one directory, for one process that writes:
 ``log.db``              the log: synced to disk, never rewritten; back this up
 ``tables.db``           the log folded; can be deleted, the next start folds it again
 ``keys/master``         pseudonyms and payload hashes derive from it; back this up with the log
+``sources.db``          how sources are connected, sealed; back this up too
 ``server.json``         where the running process answers, while one runs
 ======================  =========================================================================
 
@@ -16,6 +17,7 @@ processes as there are; the directory holds the key, the settings and ``server.j
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -35,9 +37,13 @@ from headrace.processors.engine import Engine
 from headrace.processors.fold_group import fold_group, tables_id
 from headrace.processors.group_fold import GroupFold
 from headrace.processors.verdict_topic import VerdictTopic, address_of, prepare
+from headrace.producers.connections import Connections
 from headrace.producers.intake import Intake
 from headrace.producers.opening import DEFAULT_PARTITIONS, check_key, open_log
+from headrace.producers.vault_postgres import PostgresVault, make_vault
+from headrace.producers.vault_sqlite import SqliteVault
 from headrace.projections.postgres import PostgresTables
+from headrace.projections.postgres_connection import Address
 from headrace.projections.postgres_listener import PostgresApplied
 from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.projections.sqlite import SqliteTables
@@ -171,6 +177,18 @@ class Store:
         group = fold_group(tables_id(self.places.db_url, self.places.db_schema))
         return GroupFold(address, self.log, engine, _Told(self.applied), group=group)
 
+    @cached_property
+    def connections(self) -> Connections:
+        """The sources that are connected to this store. Opened when first asked for: not everybody may.
+
+        :raises HaltError: this role may not use them, or nobody has made a place for them yet.
+        :raises UnavailableError: they cannot be reached now.
+        """
+        if self.places.db_url is None:
+            return Connections(SqliteVault(self.directory), self.keys)
+        vault = self._opened.enter_context(PostgresVault(Address(self.places.db_url, self.places.db_schema)))
+        return Connections(vault, self.keys)
+
     def close(self) -> None:
         """Stop folding and close the files and connections."""
         self._opened.close()
@@ -204,7 +222,10 @@ def _tables(
 ) -> SqliteTables | PostgresTables:
     if places.db_url is None:
         return SqliteTables(directory / TABLES_FILE, registry, kinds, writable=writer)
-    return PostgresTables(places.db_url, registry, kinds, schema=places.db_schema, migrating=making)
+    tables = PostgresTables(places.db_url, registry, kinds, schema=places.db_schema, migrating=making)
+    if making:
+        make_vault(tables.address)
+    return tables
 
 
 def _listening(tables: PostgresTables, places: Places, applied: Applied) -> PostgresApplied:

@@ -3,7 +3,7 @@
 --
 --     psql "$ADMIN_URL" -v ON_ERROR_STOP=1 -f infra/roles.sql
 --
--- It can be run again at any time. The three are groups that nobody logs in as; make a login for each program:
+-- It can be run again at any time. The four are groups that nobody logs in as; make a login for each program:
 --
 --     CREATE ROLE headrace_worker LOGIN IN ROLE headrace_processor;    -- and a password, or a certificate
 --
@@ -12,6 +12,8 @@
 --                       or  ALTER ROLE … SET role = 'headrace_migrator',  so that the tables are the group's
 -- headrace_processor    folds: adds rows, changes current state, never history, makes nothing
 -- headrace_reader       reads: the API, dashboards, people
+-- headrace_connector    reads and changes how sources are connected (sealed): whoever syncs them, takes their
+--                       notifications, or runs `headrace source`; nobody else
 -- ====================  =========================================================================================
 --
 -- The rights on the tables themselves are granted by each migration (headrace/projections/migrations/postgres/grants.sql):
@@ -21,7 +23,7 @@ DO $$
 DECLARE
     role text;
 BEGIN
-    FOREACH role IN ARRAY ARRAY['headrace_migrator', 'headrace_processor', 'headrace_reader'] LOOP
+    FOREACH role IN ARRAY ARRAY['headrace_migrator', 'headrace_processor', 'headrace_reader', 'headrace_connector'] LOOP
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE', role);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
@@ -30,7 +32,8 @@ BEGIN
     END LOOP;
     EXECUTE format('REVOKE CREATE, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format(
-        'GRANT CONNECT ON DATABASE %I TO headrace_migrator, headrace_processor, headrace_reader', current_database()
+        'GRANT CONNECT ON DATABASE %I TO headrace_migrator, headrace_processor, headrace_reader, headrace_connector',
+        current_database()
     );
     -- So that it can make a schema of its own, and build new tables beside the live ones.
     EXECUTE format('GRANT CREATE ON DATABASE %I TO headrace_migrator', current_database());

@@ -9,6 +9,7 @@ from headrace.keys import Keys
 from headrace.kinds import installed_kinds, installed_schemas, schema_registry_at
 from headrace.log.kafka import KafkaLog
 from headrace.producers.opening import check_key, open_log
+from headrace.producers.vault_postgres import make_vault
 from headrace.projections.postgres_connection import Address
 from headrace.projections.postgres_migrations import migrate
 from headrace.settings import load_settings
@@ -28,7 +29,9 @@ def migrated(store: Path | None) -> tuple[list[str], str]:
             " the store's directory need no migrating"
         )
     address = Address(places.db_url, places.db_schema)
-    return migrate(address, installed_kinds()), address.named
+    ran = migrate(address, installed_kinds())
+    make_vault(address)
+    return ran, address.named
 
 
 def created(store: Path | None, partitions: int) -> dict[str, Any]:
