@@ -2,97 +2,21 @@
 others' business on Kafka)."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import apsw
 import pytest
 
 from headrace.cli import exits
-from headrace.cli.main import run
 from headrace.log.sqlite_file import NAME as LOG_FILE
 from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.schemas.refs import Token
-from tests.integration.stores import (
-    no_store,
-    open_store,
-    others_fold,
-    partitions_of_any,
-    tamper,
-    variables,
-)
+from tests.integration.cli_desk import Cli, basis_of, cli, mail, own_environment, propose
+from tests.integration.stores import no_store, open_store, partitions_of_any, tamper
+
+__all__ = ("cli", "own_environment")
 
 HOUR_MS = 3_600_000
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Ran]
-
-
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Nothing of a developer's shell, and no default store of theirs."""
-    for name in ("HEADRACE_STORE", "HEADRACE_URL", "HEADRACE_API_KEY", "HEADRACE_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    return iter([None])
-
-
-@pytest.fixture
-def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
-    """Runs a command line on the test's own store. The first event makes it."""
-    own, made = tmp_path / "store", list[Path]()
-    for name, value in variables(own).items():
-        monkeypatch.setenv(name, value)
-
-    with ExitStack() as others:
-
-        def ran(*words: object, store: Path | None = own) -> Ran:
-            if words[0] == "send" and not made:
-                made.append(own)
-                others.enter_context(others_fold(own))
-            capsys.readouterr()
-            code = run([*map(str, words), *(["--store", str(store)] if store is not None else [])])
-            printed = capsys.readouterr()
-            return Ran(code, printed.out, printed.err)
-
-        yield ran
-
-
-def mail(cli: Cli, type_: str = "mail.received", thread: str = "t-1", **data: object) -> str:
-    """One mail event; its position."""
-    said = {"message": f"<{type_}-{thread}@example.com>", "sender": "bob@example.com"} | data
-    sent = cli(
-        *("send", "--json", "--account", "ann", "--type", type_, "--subject", f"mail.thread/{thread}"),
-        *("--data", json.dumps(said), "--content", json.dumps({"subject": "Lunch?\x1b[31m"})),
-    )
-    assert sent.code == exits.OK, sent.err
-    assert sent.json["to"] == "in process"
-    position: str = sent.json["positions"][0]
-    return position
-
-
-def propose(cli: Cli, proposal: str, type_: str, subject: str, basis: str, *more: object) -> Ran:
-    asked = ("--id", proposal, "--type", type_, "--subject", subject, "--account", "ann", "--basis", basis)
-    return cli("propose", "--json", *asked, *more)
-
-
-def basis_of(cli: Cli, subject: str) -> str:
-    shown = cli("entity", "show", subject, "--json")
-    assert shown.code == exits.OK, shown.err
-    basis: str = shown.json["basis"]
-    return basis
 
 
 @pytest.mark.embedded("on Kafka `headrace log create` makes the log, and no event does (test_shared_store.py)")
@@ -346,58 +270,6 @@ def test_one_entity_in_two_accounts_asks_which(cli: Cli) -> None:
     assert asked.code == exits.ERROR
     assert "2 accounts have a mail.thread/t-1; say which one: --tenant local --account ann, " in asked.err
     assert cli("entity", "show", "mail.thread/t-1", "--account", "bob").code == exits.OK
-
-
-def test_keys_open_what_they_are_for(cli: Cli, tmp_path: Path) -> None:
-    mail(cli)
-    basis = basis_of(cli, "mail.thread/t-1")
-    made = cli("key", "add", "drafter", "--verb", "read", "--verb", "propose", "--expires", "2999-01-01")
-    assert made.code == exits.OK
-    key = made.out.strip()
-    kept = (tmp_path / "store" / "headrace.toml").read_text(encoding="utf-8")
-    assert key.startswith("hr_")
-    assert key not in kept + made.err
-    assert (tmp_path / "store" / "headrace.toml").stat().st_mode & 0o077 == 0
-    without = propose(cli, "p-1", "mail.archive", "mail.thread/t-1", basis)
-    assert without.code == exits.ERROR
-    assert "--api-key or HEADRACE_API_KEY" in json.loads(without.err)["error"]["message"]
-    proposed = propose(cli, "p-1", "mail.archive", "mail.thread/t-1", basis, "--api-key", key)
-    assert proposed.code == exits.OK, proposed
-    assert cli("proposal", "show", "p-1", "--json").json["actor"] == "agent/drafter"
-    assert "may not review" in cli("proposal", "dismiss", "p-1", "--api-key", key).err
-    assert cli("key", "ls", "--json").json == [
-        {"name": "drafter", "tenant": "local", "verbs": ["propose", "read"], "expires_at": "2999-01-01T00:00:00+00:00"}
-    ]
-
-
-def test_the_key_file_keeps_what_people_wrote(cli: Cli, tmp_path: Path) -> None:
-    file = tmp_path / "store" / "headrace.toml"
-    file.parent.mkdir()
-    written = (
-        '# ours\nport = 9000\n\n[[webhooks]]\nname = "m"\ntenant = "acme"\nsource = "webhook/m"\nsecret_files = ["k"]\n'
-    )
-    file.write_text(written, encoding="utf-8")
-    for name in ("one", "two"):
-        assert cli("key", "add", name, "--tenant", "acme").code == exits.OK
-    with file.open("a", encoding="utf-8") as more:
-        more.write("# the third\n")
-    assert cli("key", "add", "three", "--tenant", "acme").code == exits.OK
-    assert "there is a key 'two' already" in cli("key", "add", "two").err
-    assert "there is no verb 'fly'; there are admin, propose" in cli("key", "add", "four", "--verb", "fly").err
-    assert cli("key", "rm", "two").code == exits.OK
-    assert cli("key", "rm", "two").code == exits.NOT_FOUND
-    assert [key["name"] for key in cli("key", "ls", "--json").json] == ["one", "three"]
-    for name in ("one", "three"):
-        assert cli("key", "rm", name).code == exits.OK
-    assert file.read_text(encoding="utf-8").rstrip() == written + "\n# the third"
-    assert "no API keys" in cli("key", "ls").err
-    file.write_text(
-        'api_keys = [{name = "x", tenant = "t", sha256 = "' + "0" * 64 + '", verbs = ["read"]}]\n', encoding="utf-8"
-    )
-    assert "by hand" in cli("key", "add", "y").err
-    assert "by hand" in cli("key", "rm", "x").err
-    file.write_text("port = \n", encoding="utf-8")
-    assert "the settings cannot be read" in cli("key", "ls").err
 
 
 @pytest.mark.embedded("`headrace demo --on kafka` takes a topic of its own, so there is nothing to play over")
