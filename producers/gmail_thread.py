@@ -222,7 +222,11 @@ def _answered(message: Message) -> str | None:
 
 def _addresses(message: Message, *names: str) -> list[str]:
     said = [message.headers[name] for name in names if name in message.headers]
-    return [address.strip().lower() for _, address in getaddresses(said) if address.strip()]
+    try:
+        parsed = getaddresses(said)
+    except RecursionError:  # comments in comments (RFC 5322, section 3.2.2), thousands deep
+        return []
+    return [address.strip().lower() for _, address in parsed if address.strip()]
 
 
 def _readable(text: str) -> str:

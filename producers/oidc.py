@@ -43,7 +43,8 @@ class SignedBy(NamedTuple):
 
 
 class GoogleKeys:
-    """Google's public keys, kept for as long as Google says, for all threads.
+    """Google's public keys, kept for as long as Google says, for all threads; or those of ``whose`` issuer, which
+    ``read`` finds in what ``url`` answers.
 
     A key id that is not among them has them fetched anew, but at most once in ``between`` seconds whatever comes in: an
     unknown id costs an attacker nothing. While Google does not answer, the last keys serve for one more hour.
@@ -56,8 +57,12 @@ class GoogleKeys:
         transport: httpx.BaseTransport | None = None,
         between: float = _SHORTEST_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        read: Callable[[bytes], Mapping[str, RSAVerifier]] | None = None,
+        whose: str = "Google",
     ) -> None:
         self._url: Final = url
+        self._read: Final = read if read is not None else _verifiers
+        self._whose: Final = whose
         self._between: Final = between
         self._clock: Final = clock
         self._client: Final = httpx.Client(transport=transport, timeout=_FETCH_SECONDS, follow_redirects=False)
@@ -86,8 +91,10 @@ class GoogleKeys:
         if found is not None and usable:
             return found
         if not fresh:
-            raise RefusedError("keys_unavailable", "Google's keys cannot be fetched now: send it again later")
-        raise RefusedError("forged", "the token is signed with none of Google's keys: send it from Google")
+            raise RefusedError("keys_unavailable", f"{self._whose}'s keys cannot be fetched now: send it again later")
+        raise RefusedError(
+            "forged", f"the token is signed with none of {self._whose}'s keys: send it from {self._whose}"
+        )
 
     def _fetch(self) -> None:
         """Ask Google, unless it was asked just now. What is no set of certificates changes nothing."""
@@ -101,7 +108,7 @@ class GoogleKeys:
             return
         if answer.status_code != HTTPStatus.OK or len(answer.content) > _MOST_CERTS_BYTES:
             return
-        keys = _verifiers(answer.content)
+        keys = self._read(answer.content)
         if keys:
             told = _MAX_AGE.search(answer.headers.get("cache-control", ""))
             seconds = float(told.group(1)) if told else _SHORTEST_SECONDS
@@ -139,12 +146,13 @@ def bearer(headers: tuple[tuple[bytes, bytes], ...]) -> str:
     return token.decode("ascii").strip()
 
 
-def verify(token: str, keys: GoogleKeys, wanted: SignedBy, now: float) -> None:
-    """Check signature, time, issuer, audience and sender, in this order; ``now`` is in epoch seconds.
+def signed_claims(token: str, keys: GoogleKeys, now: float) -> Mapping[str, Any]:
+    """What a token says, once its signature and its time are checked, in this order; ``now`` is in epoch seconds.
 
-    :raises RefusedError: ``malformed_token``, ``forged``, ``stale``, ``future``, ``wrong_issuer``, ``wrong_audience``,
-        ``wrong_sender`` or ``keys_unavailable``.
+    :raises RefusedError: ``malformed_token``, ``forged``, ``stale``, ``future`` or ``keys_unavailable``.
     """
+    if len(token) > _MOST_TOKEN_CHARS or not token.isascii():
+        raise RefusedError("malformed_token", "send a JSON Web Token: three parts in base64url")
     parts = token.split(".")
     if len(parts) != 3 or not all(map(_PART.match, parts)):
         raise RefusedError("malformed_token", "send a JSON Web Token: three parts in base64url")
@@ -161,6 +169,16 @@ def verify(token: str, keys: GoogleKeys, wanted: SignedBy, now: float) -> None:
         raise RefusedError("stale", "the token has expired: send it again with a fresh one")
     if now < issued - SKEW_SECONDS:
         raise RefusedError("future", "the token is issued in the future: set the clocks")
+    return claims
+
+
+def verify(token: str, keys: GoogleKeys, wanted: SignedBy, now: float) -> None:
+    """Check signature, time, issuer, audience and sender, in this order; ``now`` is in epoch seconds.
+
+    :raises RefusedError: ``malformed_token``, ``forged``, ``stale``, ``future``, ``wrong_issuer``, ``wrong_audience``,
+        ``wrong_sender`` or ``keys_unavailable``.
+    """
+    claims = signed_claims(token, keys, now)
     if claims.get("iss") not in GOOGLE_ISSUERS:
         raise RefusedError("wrong_issuer", "the token is not issued by accounts.google.com")
     if claims.get("aud") != wanted.audience:

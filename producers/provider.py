@@ -77,10 +77,15 @@ class Answer(NamedTuple):
 
 
 class Received(NamedTuple):
-    """What a delivery comes to: no hints where it is a handshake, or where all that is in it is for somebody else."""
+    """What a delivery comes to: no hints where it is a handshake, or where all that is in it is for somebody else.
+
+    ``dropped`` are the reasons (keys of the refusals' table) for what a delivery of several notifications also held and
+    nobody is told of; each counts as a refusal, and the others go on.
+    """
 
     hints: tuple[Hint, ...]
     answer: Answer
+    dropped: tuple[str, ...] = ()
 
 
 class Provider(Protocol):

@@ -72,6 +72,11 @@ class ProviderHttp:
             base_url=base_url, transport=transport, timeout=timeout_s, follow_redirects=False
         )
 
+    @property
+    def tokens(self) -> Tokens:
+        """The source's tokens, for a provider that speaks something else than HTTP as well."""
+        return self._tokens
+
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
