@@ -195,8 +195,8 @@ def _bare(place: Place, requests: int) -> list[float]:
     """Produced, consumed, one row committed, NOTIFY heard: with nothing of headrace's in between."""
     topic = f"bench-{secrets.token_hex(4)}"
     settings: dict[str, str | int | float | bool] = {"bootstrap.servers": place.brokers}
-    for made in AdminClient(settings).create_topics([NewTopic(topic, 1, 1)]).values():
-        made.result()
+    admin = AdminClient(settings)  # kept: what it was asked for dies with it
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
     producer = Producer({**settings, "linger.ms": 0, "acks": "all", "enable.idempotence": True})
     consumer = Consumer({**settings, "group.id": topic, "auto.offset.reset": "earliest", "enable.auto.commit": False})
     consumer.assign([TopicPartition(topic, 0, 0)])
