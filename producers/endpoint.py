@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import BaseModel, Field
 
-from headrace.errors import AppendUnknownError, BadInputError, HeadraceError
+from headrace.errors import AppendUnknownError, BadInputError, HeadraceError, LogClosedError
 from headrace.log.port import Record
 from headrace.producers.cloud_events import CloudEvent, Translation, read_events, trace_parent
 from headrace.producers.delivery import (
@@ -233,8 +233,11 @@ class _Door:
             raise RefusedError(
                 "outcome_unknown", "some events may be on the log: send the same delivery again, that is safe"
             ) from None
-        except HeadraceError:
-            raise RefusedError("log_unavailable", "nothing was written: send the same delivery again later") from None
+        except HeadraceError as error:
+            # Senders are not told what went wrong here, but where the log has gone they have to know.
+            gone = self._store.log.describe().successor if isinstance(error, LogClosedError) else None
+            then = "send the same delivery again later" if gone is None else f"this log is closed; it goes on at {gone}"
+            raise RefusedError("log_unavailable", f"nothing was written: {then}") from None
 
     def _record(self, delivery: "_Delivery", event: CloudEvent) -> Record:
         endpoint = delivery.endpoint

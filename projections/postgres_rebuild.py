@@ -7,8 +7,11 @@ one had. Whoever uses the tables by name meets only tables of one age:
 - a statement or a snapshot that has touched a live table holds a lock on it, and the switch waits for that;
 - one that comes later waits for the switch, and then resolves its names anew.
 
-The switch waits for a lock a moment only, and tries again later, because everybody else queues behind it. Commits are
-made known under the same name before and after: the channel's name is made from the schema's.
+The switch waits for its locks a moment only, and tries again later. Everybody else queues behind it; and a statement
+that has one of the tables and wants the next may wait for the switch while that waits for it. PostgreSQL ends such a
+knot by refusing one of the two, when the first has waited for ``deadlock_timeout``: by then the switch has let go, so
+that it is never somebody's query. Commits are made known under the same name before and after: the channel's name is
+made from the schema's.
 
 A run that dies leaves the live tables alone; what it built is dropped by the next one.
 """
@@ -19,14 +22,15 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, LiteralString
 
-from psycopg import errors, sql
-from psycopg.rows import tuple_row
+from psycopg import Cursor, errors, sql
+from psycopg.rows import TupleRow
 
-from headrace.errors import BadInputError, NotFoundError, UnavailableError
+from headrace.errors import LogMismatchError, NotFoundError, UnavailableError
 from headrace.projections.postgres_connection import Address, Session, translated
 from headrace.projections.postgres_migrations import LOCK
+from headrace.projections.postgres_standing import carry, check_standing
 
 _BUILDING: Final = "headrace: being built, to replace "
 _REPLACED: Final = "headrace: replaced by a rebuild of "
@@ -34,8 +38,17 @@ _KEPT: Final = "headrace: kept by a rebuild of "
 _STEM: Final = 26
 """Characters of the live schema's name in the others': a name has 41 at the most."""
 _REBUILD: Final = 0x72656275  # "rebu": with the schema's hash it makes the advisory lock's key
-_LOCK_SECONDS: Final = 2.0
-"""How long everybody may have to queue behind a switch that waits for somebody's snapshot."""
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_MOST_PAUSE_SECONDS: Final = 2.0
+"""Between two attempts to get all the locks; it doubles each time."""
+_VACUUM_SECONDS: Final = 3.0
+"""How much longer than ``deadlock_timeout`` to wait for an autovacuum, which is ended by then."""
+_MOST_LOCK_SECONDS: Final = 2.0
+"""How long everybody may have to queue behind a switch that waits, at the most."""
+_SHARE_OF_TIMEOUT: Final = 0.6
+_LITTLE: Final = 500
+"""Records left to fold at which the switch is tried."""
+_ROUNDS: Final = 30
 _PATIENCE_SECONDS: Final = 600.0
 _log: Final = logging.getLogger("headrace.rebuild")
 
@@ -43,64 +56,13 @@ _MARKED: Final = """
 SELECT nspname FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') = ANY(%s)
 """
 _LOCKED: Final = """
-SELECT relname FROM pg_class
+SELECT relname, relkind::text FROM pg_class
 WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND relkind IN ('r', 'v')
 ORDER BY relname <> 'partitions', relkind = 'v', relname
 """
-_OUTSIDE: Final = """
-SELECT DISTINCT
-    format('%%s %%I.%%I', CASE c.relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END, n.nspname, c.relname)
-FROM pg_depend d
-JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_class used ON d.refclassid = 'pg_class'::regclass AND d.refobjid = used.oid
-WHERE used.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s) AND n.nspname <> %(schema)s
-UNION
-SELECT format('foreign key %%I on %%s', k.conname, k.conrelid::regclass)
-FROM pg_constraint k JOIN pg_class used ON used.oid = k.confrelid JOIN pg_class c ON c.oid = k.conrelid
-WHERE used.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
-    AND c.relnamespace <> used.relnamespace
-UNION
-SELECT format('publication %%I', p.pubname)
-FROM pg_publication_rel m JOIN pg_publication p ON p.oid = m.prpubid JOIN pg_class used ON used.oid = m.prrelid
-WHERE used.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)
-UNION
-SELECT format('trigger %%I on %%I', t.tgname, used.relname)
-FROM pg_trigger t JOIN pg_class used ON used.oid = t.tgrelid
-WHERE used.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s) AND NOT t.tgisinternal
-ORDER BY 1
-"""
-_GRANTS: Final = """
-DO $$
-DECLARE
-    one record;
-    live oid := (SELECT oid FROM pg_namespace WHERE nspname = {live});
-BEGIN
-    FOR one IN
-        SELECT a.privilege_type, a.is_grantable, coalesce(g.rolname, '') AS grantee
-        FROM pg_namespace n CROSS JOIN aclexplode(n.nspacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
-        WHERE n.oid = live AND a.grantee <> n.nspowner
-    LOOP
-        EXECUTE format('GRANT %s ON SCHEMA %I TO %s %s', one.privilege_type, {built},
-            CASE one.grantee WHEN '' THEN 'PUBLIC' ELSE quote_ident(one.grantee) END,
-            CASE WHEN one.is_grantable THEN 'WITH GRANT OPTION' ELSE '' END);
-    END LOOP;
-    FOR one IN
-        SELECT c.relname, '' AS attname, a.privilege_type, a.is_grantable, coalesce(g.rolname, '') AS grantee
-        FROM pg_class c CROSS JOIN aclexplode(c.relacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee
-        WHERE c.relnamespace = live AND c.relkind IN ('r', 'v') AND a.grantee <> c.relowner
-        UNION ALL
-        SELECT c.relname, format('(%I)', t.attname), a.privilege_type, a.is_grantable, coalesce(g.rolname, '')
-        FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid CROSS JOIN aclexplode(t.attacl) a
-        LEFT JOIN pg_roles g ON g.oid = a.grantee
-        WHERE c.relnamespace = live AND c.relkind IN ('r', 'v') AND a.grantee <> c.relowner
-    LOOP
-        EXECUTE format('GRANT %s %s ON %I.%I TO %s %s', one.privilege_type, one.attname, {built}, one.relname,
-            CASE one.grantee WHEN '' THEN 'PUBLIC' ELSE quote_ident(one.grantee) END,
-            CASE WHEN one.is_grantable THEN 'WITH GRANT OPTION' ELSE '' END);
-    END LOOP;
-END
-$$
+_DIFFERENT: Final = """
+SELECT l."partition" FROM {live}.partitions l LEFT JOIN {built}.partitions b USING ("partition")
+WHERE (l.log_id, l.next_offset, l.chain) IS DISTINCT FROM (b.log_id, b.next_offset, b.chain)
 """
 
 Positions = Mapping[int, int]
@@ -120,6 +82,12 @@ class Rebuild:
         with translated(self.live.named, "read"):
             return _positions(self._connection, self.live.schema)
 
+    def log_ids(self) -> set[bytes]:
+        """Of which logs the live tables say that they were folded."""
+        with translated(self.live.named, "read"):
+            statement = sql.SQL("SELECT log_id FROM {}.partitions").format(sql.Identifier(self.live.schema))
+            return {bytes(found) for (found,) in self._connection.execute(statement).fetchall()}
+
     def prepare(self) -> None:
         """Refuse what a switch would lose, drop what earlier runs left, and make the new schema.
 
@@ -127,13 +95,21 @@ class Rebuild:
         :raises NotFoundError: there are no live tables.
         """
         with translated(self.live.named, "rebuilt"):
-            if not _relations(self._connection, self.live.schema):
+            if not self._tables(self.live.schema):
                 raise NotFoundError(f"there are no tables in {self.live.named}: `headrace migrate` makes them")
-            self.check()
+            check_standing(self._connection, self.live.schema, None, self.live.named)
             self.clean_up()
             with self._connection.transaction():
                 self._run("CREATE SCHEMA {built}")
-                self._comment(self.built, _BUILDING)
+                self._comment(self.built, _BUILDING + self.live.schema)
+
+    def check(self) -> None:
+        """Refuse what a switch would lose; the new tables are made by now.
+
+        :raises BadInputError: there is something; the message names it.
+        """
+        with translated(self.live.named, "rebuilt"):
+            check_standing(self._connection, self.live.schema, self.built, self.live.named)
 
     def clean_up(self) -> None:
         """Drop what a run that died has left: a schema half built, or one replaced."""
@@ -156,9 +132,9 @@ class Rebuild:
         with translated(self.live.named, "rebuilt"):
             self._analyse()
             deadline = time.monotonic() + patience
-            pause = threading.Event()
+            pause, seconds = threading.Event(), _FIRST_PAUSE_SECONDS
             while True:
-                catch_up(self.positions())
+                self._come_near(catch_up)
                 try:
                     old = self._switched(catch_up, keep_old=keep_old)
                     break
@@ -169,70 +145,100 @@ class Rebuild:
                             f" {patience:.0f} s without a pause; pg_stat_activity shows who: end it, then rebuild again"
                         ) from error
                     _log.warning("the switch waits for somebody who reads the tables in %s", self.live.named)
-                pause.wait(_LOCK_SECONDS)
+                pause.wait(seconds)
+                seconds = min(_MOST_PAUSE_SECONDS, seconds * 2)
             self._make_known()
             if keep_old:
                 return old
             self._drop(old)
             return None
 
+    def _come_near(self, catch_up: Callable[[Positions], object]) -> None:
+        """Fold until little is left to fold while everybody waits."""
+        folded = -_LITTLE
+        for _ in range(_ROUNDS):
+            positions = self.positions()
+            ends = sum(positions.values())
+            if ends - folded < _LITTLE:
+                return
+            catch_up(positions)
+            folded = ends
+
     def _switched(self, catch_up: Callable[[Positions], object], *, keep_old: bool) -> str:
         old = f"{self.live.schema[:_STEM]}_old_{secrets.token_hex(4)}"
         with self._connection.transaction():
-            self._connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS * 1_000:.0f}ms'".encode())
-            self._connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK, self.live.schema))
-            names = [name for (name,) in self._connection.execute(_LOCKED, (self.live.schema,)).fetchall()]
-            # Partitions first: who folds begins with it, and so does every snapshot.
-            for name in names:
-                self._run("LOCK TABLE {live}.{table} IN ACCESS EXCLUSIVE MODE", table=sql.Identifier(name))
+            self._lock()
             catch_up(self.positions())
-            self.check()
-            self._run(_GRANTS, live=sql.Literal(self.live.schema), built=sql.Literal(self.built))
+            check_standing(self._connection, self.live.schema, self.built, self.live.named)
+            self._check_equal()
+            said = self._said_of(self.live.schema)
+            carry(self._connection, self.live.schema, self.built)
             self._run("ALTER SCHEMA {live} RENAME TO {old}", old=sql.Identifier(old))
             self._run("ALTER SCHEMA {built} RENAME TO {live}")
-            self._comment(old, _KEPT if keep_old else _REPLACED)
-            self._run("COMMENT ON SCHEMA {live} IS NULL")
+            self._comment(old, (_KEPT if keep_old else _REPLACED) + self.live.schema)
+            self._comment(self.live.schema, said)
         return old
 
-    def check(self) -> None:
-        """Refuse what a switch would lose: what refers to the live tables would go on referring to the old ones, and
-        what stands among them would go with those. Complete once the new tables are made.
+    def _lock(self) -> None:
+        """Every live table, against everybody."""
+        seconds = _deadlock_seconds(self._connection)
+        self._wait_up_to(seconds + _VACUUM_SECONDS)
+        self._connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK, self.live.schema))
+        names = [(str(name), kind) for name, kind in self._connection.execute(_LOCKED, (self.live.schema,)).fetchall()]
+        for name, kind in names:
+            if kind == "r":  # in nobody's way but a vacuum's
+                self._run("LOCK TABLE {live}.{table} IN SHARE UPDATE EXCLUSIVE MODE", table=sql.Identifier(name))
+        deadline = time.monotonic() + _lock_seconds(seconds)
+        # Partitions first: who folds begins with it, and so does every snapshot.
+        for name, _ in names:
+            self._wait_up_to(deadline - time.monotonic())
+            self._run("LOCK TABLE {live}.{table} IN ACCESS EXCLUSIVE MODE", table=sql.Identifier(name))
+        self._wait_up_to(seconds + _VACUUM_SECONDS)
 
-        :raises BadInputError: there is something of that kind; the message names it.
+    def _wait_up_to(self, seconds: float) -> None:
+        self._connection.execute(f"SET LOCAL lock_timeout = '{max(1, round(seconds * 1_000))}ms'".encode())
+
+    def _check_equal(self) -> None:
+        """That both were folded from the same records.
+
+        :raises LogMismatchError: they were not.
         """
-        found = [name for (name,) in self._connection.execute(_OUTSIDE, {"schema": self.live.schema}).fetchall()]
-        built = _relations(self._connection, self.built)
-        if built:
-            found += sorted(_relations(self._connection, self.live.schema) - built)
+        found = [str(partition) for (partition,) in self._run(_DIFFERENT).fetchall()]
         if found:
-            raise BadInputError(
-                f"the tables in {self.live.named} cannot be replaced while something that is not headrace's stands"
-                f" among them or refers to them: {', '.join(found)}. Drop it, rebuild, and make it again"
+            raise LogMismatchError(
+                f"the tables in {self.live.named} were folded from other records than this log has now (partition"
+                f" {', '.join(found[:10])}): it was replaced, or cut off and went on. Restore it; if it is the log from"
+                " now on, drop the schema and `headrace migrate`"
             )
 
     def _analyse(self) -> None:
         """Statistics before the first query."""
-        for name in sorted(_relations(self._connection, self.built, "r")):
+        for name in sorted(self._tables(self.built)):
             self._run("ANALYZE {built}.{table}", table=sql.Identifier(name))
 
     def _make_known(self) -> None:
         for partition, next_offset in self.positions().items():
             self._connection.execute("SELECT pg_notify(%s, %s)", (self.live.channel, f"{partition}:{next_offset}"))
 
+    def _tables(self, schema: str) -> list[str]:
+        return [str(name) for name, kind in self._connection.execute(_LOCKED, (schema,)).fetchall() if kind == "r"]
+
     def _drop(self, schema: str) -> None:
         """Statements that wait for one of its tables resolve their names anew when it is gone."""
         self._connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
 
-    def _comment(self, schema: str, mark: str) -> None:
-        text = sql.Literal(mark + self.live.schema)
+    def _said_of(self, schema: str) -> str | None:
+        statement = "SELECT obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespace')"
+        found = self._connection.execute(statement, (schema,)).fetchone()
+        return found[0] if found is not None else None
+
+    def _comment(self, schema: str, said: str | None) -> None:
+        text = sql.Literal(said)
         self._connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), text))
 
-    def _run(self, statement: str, **names: sql.Composable) -> None:
-        known: dict[str, sql.Composable] = {
-            "live": sql.Identifier(self.live.schema),
-            "built": sql.Identifier(self.built),
-        }
-        self._connection.execute(sql.SQL(statement).format(**known | names))
+    def _run(self, statement: LiteralString, **names: sql.Composable) -> Cursor[TupleRow]:
+        known = {"live": sql.Identifier(self.live.schema), "built": sql.Identifier(self.built)}
+        return self._connection.execute(sql.SQL(statement).format(**known, **names))
 
 
 @contextmanager
@@ -259,14 +265,15 @@ def rebuilding(live: Address) -> Generator[Rebuild, None, None]:
         connection.close()
 
 
-def _relations(connection: Session, schema: str, kinds: str = "rvmpfSi") -> set[str]:
-    """The names of a schema's relations, indexes included."""
-    statement = """
-        SELECT relname FROM pg_class
-        WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND relkind = ANY(%s)
-    """
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        return {str(name) for (name,) in cursor.execute(statement, (schema, list(kinds)))}
+def _deadlock_seconds(connection: Session) -> float:
+    """After how long of waiting PostgreSQL looks for a knot."""
+    found = connection.execute("SELECT setting::int FROM pg_settings WHERE name = 'deadlock_timeout'").fetchone()
+    return found[0] / 1_000 if found is not None else 1.0
+
+
+def _lock_seconds(deadlock_seconds: float) -> float:
+    """How long to wait for all the locks."""
+    return min(_MOST_LOCK_SECONDS, deadlock_seconds * _SHARE_OF_TIMEOUT)
 
 
 def _positions(connection: Session, schema: str) -> dict[int, int]:

@@ -60,6 +60,7 @@ class SqliteTables:
         self._lock: Final = threading.Lock()
         self._idle: list[Connection] = []
         self._closed = False
+        self._resumed_in: Final[dict[int, int]] = {}
         self._writable: Final = writable or path is None
         with translated(self._path, "opened"):
             self._main: Final = Connection(self._path, writable=self._writable)
@@ -161,6 +162,8 @@ class SqliteTables:
 
     def resume(self, partition: int) -> PartitionRow | None:
         """See :class:`headrace.projections.port.Tables`."""
+        with translated(self._path, "read"):
+            self._resumed_in[partition] = self._main.sqlite.pragma("schema_version")
         found = self._main.rows("SELECT * FROM partitions WHERE partition = :p", {"p": partition})
         return rows.partition_row(found[0]) if found else None
 
@@ -268,12 +271,18 @@ class SqliteTables:
     def _fence(self, memory: Memory) -> None:
         """First of all: only who saw this partition where it is may move it."""
         values, sqlite = rows.partition_values(memory.partition), self._main.sqlite
+        # A rebuild changes it. What was read before says nothing about the new tables.
+        partition, version = memory.partition, sqlite.pragma("schema_version")
+        if self._resumed_in.get(partition.partition, version) != version:
+            raise UnavailableError(
+                f"the tables in {self._path} were rebuilt; partition {partition.partition} goes on from where the new"
+                " ones are"
+            )
         if memory.first_offset == 0:
             sql = f"INSERT INTO partitions VALUES ({_marks(values)}) ON CONFLICT DO NOTHING"  # noqa: S608 - marks only
             sqlite.execute(sql, values)
         else:
             assigned = ", ".join(f"{name} = ?" for name in rows.PARTITION_COLUMNS)
-            partition = memory.partition
             sql = (
                 f"UPDATE partitions SET {assigned}"  # noqa: S608 - names of our own columns
                 " WHERE partition = ? AND next_offset = ? AND log_id = ?"

@@ -75,6 +75,9 @@ def run(
             opened_store(settings.store, settings.places, writer=True, fold=fold) as opened,
             _syncing(opened, sync),
         ):
+            successor = opened.log.describe().successor
+            if successor is not None:
+                output.note(f"headrace: this log is closed and takes nothing any more; it goes on at {successor}")
             serve(opened, settings, ready=lambda url: _ready(url, settings, sync, as_json=as_json))
     except KeyboardInterrupt:
         pass  # the way to end it

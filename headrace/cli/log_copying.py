@@ -1,5 +1,6 @@
 """``headrace log copy``: addresses, waiting for the process that writes, what is printed."""
 
+import shlex
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,7 +118,9 @@ class _Closing:
                     return
             except WriterLockedError as error:
                 if not told:
-                    output.note(f"headrace: everything is copied and compared so far. Stop headrace there now: {error}")
+                    who = str(error).partition(";")[0]
+                    output.note(f"headrace: all so far is copied and compared. Stop headrace there now: {who}")
+                    output.note("headrace: what it still writes is copied too; when it has stopped, the log moves")
                     told = True
             self._log.wait(dict(enumerate(self._log.describe().ends)), _FOLLOW_SECONDS)
             self._run.catch_up()
@@ -133,30 +136,33 @@ def _told(outcome: Outcome, origin: Place, destination: Place, *, moving: bool) 
         "compared": sum(outcome.ends),
         "closed_seconds": round(outcome.closed_seconds, 3) if outcome.closed_seconds is not None else None,
         "chains": [chain.hex() for chain in outcome.chains],
-        "next": _next(destination, moving=moving),
+        "next": _next(origin, destination, moving=moving),
     }
 
 
-def _next(destination: Place, *, moving: bool) -> list[str]:
+def _next(origin: Place, destination: Place, *, moving: bool) -> list[str]:
     """What is left to do, in words."""
     if destination.url is not None:
+        kept = f", in {origin.directory / KEY_FILE}" if origin.url is None else ""
         return [
-            f"set HEADRACE_LOG_URL={destination.url}",
+            f"set HEADRACE_LOG_URL={shlex.quote(destination.url)}",
             "set HEADRACE_DB_URL=postgresql://… (a log in Kafka has its tables in PostgreSQL), then `headrace migrate`",
-            "every process needs the old store's key: set HEADRACE_KEY_FILE",
-            "then start `headrace serve` and `headrace worker`",
+            f"every process needs the log's key{kept}: by HEADRACE_KEY_FILE, or in its store; back it up",
+            "then `headrace worker` and `headrace serve`",
         ]
     key = destination.directory / KEY_FILE
-    store = f"HEADRACE_STORE={destination.directory}"
     if moving:
         return [
-            f"put the log's key into {key}",
-            f"set {store}, and HEADRACE_LOG_URL to nothing",
-            "start `headrace dev`",
+            f"copy the log's key to {key}, and whatever else the old store had but log.db and tables.db",
+            f"set HEADRACE_STORE={shlex.quote(str(destination.directory))}, unset HEADRACE_LOG_URL and HEADRACE_DB_URL",
+            "then `headrace dev`",
         ]
+    at = shlex.quote(str(destination.directory))
     return [
-        f"put the log's key into {key} to read it with `headrace … --store {destination.directory}`",
-        "repeat this command to bring the replica up to date",
+        f"copy the log's key to {key}",
+        f"unset HEADRACE_LOG_URL and HEADRACE_DB_URL, then `headrace replay --rebuild --store {at}` folds it",
+        f"look at it: `headrace audit verify --store {at}`",
+        "repeat the copy and the rebuild to bring the replica up to date",
     ]
 
 

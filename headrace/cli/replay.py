@@ -51,7 +51,7 @@ def replay(
     The store's tables are neither used nor changed: what is printed comes from the log alone.
 
     With --rebuild fold the whole log into new tables beside the live ones, and put them in their place at once, while
-    queries go on. In PostgreSQL the fold goes on too; on tables in a file no headrace may run meanwhile.
+    queries and the fold go on. The delivery journal stays; so do rights on the tables.
     """
     if rebuild:
         if at is not None or (tenant, account, kind) != (None, None, None) or content:

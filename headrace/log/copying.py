@@ -84,8 +84,8 @@ class Destination(Protocol):
 
 class Outcome(NamedTuple):
     """``ends`` and ``chains``: what was copied and compared, of every partition: next offset and chain value there.
-    ``records``: how many this run copied. ``closed_seconds``: from the moment the log was being closed to its first
-    possible append at the destination; ``None`` where that was not in this run."""
+    ``records``: how many this run copied. ``closed_seconds``: from the moment the log was closed to its first possible
+    append at the destination; ``None`` where that was not in this run."""
 
     log_id: bytes
     ends: tuple[int, ...]
@@ -157,12 +157,12 @@ class Copy:
         for _ in range(_ROUNDS):
             if self.catch_up() <= LITTLE:
                 break
-        began = time.monotonic()
         described = self._origin.describe()
         closing = described.successor is None
         if closing:
             close(closings(described.partitions, self._destination.copy, self._destination.name))
             described = self._origin.describe()
+        began = time.monotonic()
         self._check_successor(described)
         self.catch_up()
         ends = tuple(self._written)

@@ -7,7 +7,7 @@ A topic that differs is refused, with the command that mends it. Source of the s
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._listoffsets import EarliestSpec, LatestSpec, OffsetSpec
@@ -17,7 +17,7 @@ from confluent_kafka.cimpl import NewTopic
 from headrace.errors import BadInputError, HaltError, HeadraceError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.log.admission import OPENED, log_id_of
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_faults import Trouble, already_there, answer, client_settings, is_passing, patiently
+from headrace.log.kafka_faults import Trouble, already_there, answer, client_settings, is_passing, meaning, patiently
 from headrace.log.port import Stored
 from headrace.schemas.registry import MARKER, WIRE_MARKER, Registry, built_in, datum
 
@@ -38,6 +38,7 @@ _SETTINGS: Final[Mapping[str, str]] = {
 }
 _SIZE: Final = "max.message.bytes"
 _IN_SYNC: Final = "min.insync.replicas"
+_ENDS: Final = "asking for the ends of"
 _LATEST: Final[OffsetSpec] = LatestSpec()  # type: ignore[no-untyped-call]
 _EARLIEST: Final[OffsetSpec] = EarliestSpec()  # type: ignore[no-untyped-call]
 _APPEAR_SECONDS: Final = 30.0
@@ -157,10 +158,15 @@ class Topic:
             asked = self._admin.list_offsets(
                 places, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._address.request_seconds
             )
-            return {
-                place.partition: answer(future, self._address, "asking for the ends of", self._trouble).offset
+            found = {
+                place.partition: answer(future, self._address, _ENDS, self._trouble).offset
                 for place, future in asked.items()
             }
+            if any(offset < 0 for offset in found.values()):
+                # Of a partition whose leader is new, librdkafka may hand on "no offset" (-1001) as if that were one.
+                unknown = KafkaError(KafkaError.OFFSET_NOT_AVAILABLE, "a partition's leader is new")
+                raise meaning(unknown, self._address, _ENDS, self._trouble) from KafkaException(unknown)
+            return found
 
         return patiently(ask, self._is_passing, self._address.request_seconds)
 

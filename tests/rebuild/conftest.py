@@ -17,6 +17,9 @@ __all__ = ("postgres_dsn",)
 
 PARTITIONS = 3
 
+Ask = Callable[..., list[tuple[object, ...]]]
+"""Runs a statement; the rows."""
+
 
 @pytest.fixture(scope="module")
 def database(postgres_dsn: str) -> Iterator[str]:
@@ -39,7 +42,7 @@ def schema() -> str:
 
 
 @pytest.fixture
-def ask(database: str, schema: str) -> Callable[..., list[tuple[object, ...]]]:
+def ask(database: str, schema: str) -> Ask:
     """Run a statement where the test's tables are, on a connection of its own."""
 
     def run(statement: str, *parameters: object) -> list[tuple[object, ...]]:

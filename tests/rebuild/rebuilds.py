@@ -1,9 +1,11 @@
 """Rebuilds made in the tests' own process."""
 
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import psycopg
 import pytest
 
 from headrace.kinds import installed_kinds, installed_schemas
@@ -12,6 +14,8 @@ from headrace.processors.engine import Engine, fold_all
 from headrace.projections.port import Tables
 from headrace.projections.postgres import PostgresTables
 from headrace.projections.postgres_rebuild import Positions, Rebuild
+from headrace.projections.sqlite import SqliteTables
+from tests.postgres.both import Contents, contents
 
 REGISTRY: Final = installed_schemas()
 INSTALLED: Final = installed_kinds()
@@ -28,6 +32,41 @@ def folded(log: Log, tables: Tables, *, until: int | None = None) -> Tables:
     for partition, end in enumerate(log.describe().ends):
         fold_all(engine, log, partition, batch=23, until=None if until is None else min(until, end))
     return tables
+
+
+def truth(log: Log) -> Contents:
+    """What the log folds to."""
+    with SqliteTables.in_memory(REGISTRY, INSTALLED) as tables:
+        return contents(folded(log, tables), INSTALLED)
+
+
+def schemas(database: str) -> set[str]:
+    """The names of the tests' own."""
+    with psycopg.connect(database) as connection:
+        found = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 't\\_%'")
+        return {name for (name,) in found.fetchall()}
+
+
+def damage(ask: Callable[..., object]) -> None:
+    """What a rebuild is for: rows that are not what the log says."""
+    ask("UPDATE events SET note = 'damaged'")
+    ask("DELETE FROM proposals WHERE id = 'p-1'")
+    ask(f"UPDATE {INSTALLED['mail.thread'].table} SET head_time = 1")
+
+
+def until_waiting(database: str, name: str) -> None:
+    """Return once a connection of this name waits for a lock."""
+    waiting = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name = %s
+    """
+    pause = threading.Event()
+    with psycopg.connect(database, autocommit=True) as connection:
+        for _ in range(2_000):
+            if connection.execute(waiting, (name,)).fetchone() != (0,):
+                return
+            pause.wait(0.01)
+    raise AssertionError(f"{name} never waits")
 
 
 @contextmanager

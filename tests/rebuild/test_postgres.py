@@ -1,20 +1,14 @@
 """New tables in PostgreSQL, in the place of the live ones: what they hold, who may read them, what is refused."""
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-
 import psycopg
 import pytest
 from psycopg import sql
 
 from headrace.cli.rebuilding import in_database
-from headrace.errors import BadInputError, FencedError, LogMismatchError, NotFoundError, UnavailableError
+from headrace.errors import FencedError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.log.sqlite import SqliteLog
 from headrace.processors.applied import Applied
 from headrace.processors.engine import Engine
-from headrace.projections import postgres_rebuild
-from headrace.projections.postgres import PostgresTables
 from headrace.projections.postgres_connection import Address
 from headrace.projections.postgres_listener import PostgresApplied
 from headrace.projections.postgres_migrations import migrate
@@ -22,29 +16,10 @@ from headrace.projections.postgres_rebuild import rebuilding
 from headrace.projections.sqlite import SqliteTables
 from tests.contract.rich_history import Author, MemoryLog, write
 from tests.postgres.both import contents
-from tests.rebuild.rebuilds import INSTALLED, REGISTRY, before_the_switch, folded, tables_in
+from tests.rebuild.conftest import Ask
+from tests.rebuild.rebuilds import INSTALLED, REGISTRY, before_the_switch, damage, folded, schemas, tables_in, truth
 
-Ask = Callable[..., list[tuple[object, ...]]]
 PATIENCE_SECONDS = 60.0
-
-
-def truth(log: SqliteLog) -> dict[str, list[tuple[object, ...]]]:
-    """What the log folds to."""
-    with SqliteTables.in_memory(REGISTRY, INSTALLED) as tables:
-        return contents(folded(log, tables), INSTALLED)
-
-
-def schemas(database: str) -> set[str]:
-    with psycopg.connect(database) as connection:
-        found = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 't\\_%'")
-        return {name for (name,) in found.fetchall()}
-
-
-def damage(ask: Ask) -> None:
-    """What a rebuild is for: rows that are not what the log says."""
-    ask("UPDATE events SET note = 'damaged'")
-    ask("DELETE FROM proposals WHERE id = 'p-1'")
-    ask(f"UPDATE {INSTALLED['mail.thread'].table} SET head_time = 1")
 
 
 def test_the_new_tables_hold_what_the_log_says(log: SqliteLog, database: str, schema: str, ask: Ask) -> None:
@@ -54,7 +29,7 @@ def test_the_new_tables_hold_what_the_log_says(log: SqliteLog, database: str, sc
         damage(ask)
         assert contents(live, INSTALLED) != expected
         before = schemas(database)
-        told = in_database(log, database, schema)
+        told = in_database(log, database, schema, REGISTRY)
         assert told["records"] == sum(log.describe().ends)
         assert told["old"] is None
         assert contents(live, INSTALLED) == expected, "connections that were open before see the new tables"
@@ -67,10 +42,10 @@ def test_the_old_tables_are_kept_if_wished(log: SqliteLog, database: str, schema
         folded(log, live)
         damage(ask)
         old = contents(live, INSTALLED)
-        kept = str(in_database(log, database, schema, keep_old=True)["old"])
+        kept = str(in_database(log, database, schema, REGISTRY, keep_old=True)["old"])
         with tables_in(database, kept, migrating=False) as aside:
             assert contents(aside, INSTALLED) == old
-        in_database(log, database, schema)
+        in_database(log, database, schema, REGISTRY)
         assert kept in schemas(database), "the next rebuild leaves it alone"
         assert contents(live, INSTALLED) == truth(log)
 
@@ -81,14 +56,14 @@ def test_live_tables_that_went_on_meanwhile_are_never_ahead_of_the_new_ones(
     with tables_in(database, schema) as live:
         folded(log, live, until=20)
         with before_the_switch(monkeypatch, lambda: folded(log, live)):
-            in_database(log, database, schema)
+            in_database(log, database, schema, REGISTRY)
         assert contents(live, INSTALLED) == truth(log)
 
 
 def test_the_new_tables_are_just_as_far(log: SqliteLog, database: str, schema: str) -> None:
     with tables_in(database, schema) as live, SqliteTables.in_memory(REGISTRY, INSTALLED) as aside:
         folded(log, live, until=20)
-        in_database(log, database, schema)
+        in_database(log, database, schema, REGISTRY)
         assert contents(live, INSTALLED) == contents(folded(log, aside, until=20), INSTALLED)
         assert contents(folded(log, live), INSTALLED) == truth(log)
 
@@ -103,7 +78,7 @@ def test_who_folds_notices_and_goes_on_from_the_new_tables(
             engine.resume(log, partition)
         engine.apply(0, log.read(0, 0, 5))
         damage(ask)
-        in_database(log, database, schema)
+        in_database(log, database, schema, REGISTRY)
         for _ in range(2):
             with pytest.raises(UnavailableError, match="were rebuilt"):
                 engine.apply(0, log.read(0, 5, 5))
@@ -128,7 +103,7 @@ def test_commits_are_made_known_as_before(log: SqliteLog, database: str, schema:
     with tables_in(database, schema) as live:
         folded(log, live, until=20)
         with PostgresApplied(database, applied, schema=schema, look_seconds=PATIENCE_SECONDS):
-            in_database(log, database, schema)
+            in_database(log, database, schema, REGISTRY)
             ends = log.describe().ends
             folded(log, live)
             for partition, end in enumerate(ends):
@@ -150,7 +125,7 @@ def test_rights_are_carried_over(log: SqliteLog, database: str, schema: str, ask
             ):
                 connection.execute(sql.SQL(statement).format(**named))
             try:
-                in_database(log, database, schema)
+                in_database(log, database, schema, REGISTRY)
                 connection.execute(sql.SQL("SET ROLE {role}").format(**named))
                 for good in ("events", "claims"):
                     connection.execute(sql.SQL("SELECT * FROM {schema}.{t}").format(t=sql.Identifier(good), **named))
@@ -164,37 +139,6 @@ def test_rights_are_carried_over(log: SqliteLog, database: str, schema: str, ask
                 connection.execute(sql.SQL("DROP ROLE {role}").format(**named))
 
 
-@pytest.mark.parametrize(
-    ("statement", "named", "undo"),
-    [
-        ("VIEW public.board AS SELECT * FROM {}.events", "view public.board", "VIEW public.board"),
-        ("MATERIALIZED VIEW public.board AS TABLE {}.claims", "view public.board", "MATERIALIZED VIEW public.board"),
-        ("VIEW {0}.mine AS SELECT * FROM {0}.events", "mine", "VIEW {}.mine"),
-        ("TABLE {}.mine (x int)", "mine", "TABLE {}.mine"),
-        ("INDEX mine ON {}.events (note)", "mine", "INDEX {}.mine"),
-        ("PUBLICATION board FOR TABLE {}.events", "publication board", "PUBLICATION board"),
-        (
-            "TABLE public.mine (t text, a text, i text, FOREIGN KEY (t, a, i) REFERENCES {}.proposals)",
-            "foreign key",
-            "TABLE public.mine",
-        ),
-    ],
-)
-def test_what_hangs_on_the_live_tables_is_not_lost(
-    log: SqliteLog, database: str, schema: str, *, statement: str, named: str, undo: str
-) -> None:
-    with tables_in(database, schema) as live, psycopg.connect(database, autocommit=True) as connection:
-        folded(log, live)
-        before = schemas(database)
-        connection.execute(f"CREATE {statement.format(schema)}".encode())
-        with pytest.raises(BadInputError, match=named):
-            in_database(log, database, schema)
-        connection.execute(f"DROP {undo.format(schema)}".encode())
-        assert schemas(database) == before
-        assert contents(live, INSTALLED) == truth(log)
-        in_database(log, database, schema)
-
-
 def test_tables_of_another_log_are_not_replaced(log: SqliteLog, database: str, schema: str) -> None:
     longer = MemoryLog(3)
     for account in ("a-1", "a-2", "a-3", "a-4", "a-5", "a-6"):
@@ -206,73 +150,39 @@ def test_tables_of_another_log_are_not_replaced(log: SqliteLog, database: str, s
             engine.apply(partition, longer.read(partition, 0, 10_000))
         before = contents(live, INSTALLED)
         with pytest.raises(LogMismatchError, match="another log"):
-            in_database(log, database, schema)
+            in_database(log, database, schema, REGISTRY)
         assert contents(live, INSTALLED) == before
+
+
+def test_tables_of_a_log_with_another_id_are_not_replaced(log: SqliteLog, database: str, schema: str, ask: Ask) -> None:
+    with tables_in(database, schema) as live:
+        folded(log, live)
+        ask("UPDATE partitions SET log_id = %s", bytes(16))
+        with pytest.raises(LogMismatchError, match="another log"):
+            in_database(log, database, schema, REGISTRY)
+
+
+def test_tables_of_other_records_are_not_replaced(log: SqliteLog, database: str, schema: str, ask: Ask) -> None:
+    """The log was cut off and went on: the same id, other records."""
+    with tables_in(database, schema) as live:
+        folded(log, live)
+        ask('UPDATE partitions SET chain = %s WHERE "partition" = 1', bytes(32))
+        before = contents(live, INSTALLED), schemas(database)
+        with pytest.raises(LogMismatchError, match=r"other records than this log has now \(partition 1\)"):
+            in_database(log, database, schema, REGISTRY)
+        assert (contents(live, INSTALLED), schemas(database)) == before
 
 
 def test_where_nothing_is_nothing_is_built(log: SqliteLog, database: str, schema: str) -> None:
     with pytest.raises(NotFoundError, match="headrace migrate"):
-        in_database(log, database, schema)
+        in_database(log, database, schema, REGISTRY)
     migrate(Address(database, schema), INSTALLED)
-    assert in_database(log, database, schema)["records"] == 0
+    assert in_database(log, database, schema, REGISTRY)["records"] == 0
 
 
 def test_one_rebuild_at_a_time(log: SqliteLog, database: str, schema: str) -> None:
     with tables_in(database, schema) as live:
         folded(log, live)
         with rebuilding(Address(database, schema)), pytest.raises(UnavailableError, match="being rebuilt already"):
-            in_database(log, database, schema)
-        in_database(log, database, schema)
-
-
-def test_who_reads_without_a_pause_is_waited_for_and_then_told_of(
-    log: SqliteLog, database: str, schema: str, monkeypatch: pytest.MonkeyPatch, ask: Ask
-) -> None:
-    monkeypatch.setattr(postgres_rebuild, "_LOCK_SECONDS", 0.2)
-    with tables_in(database, schema) as live:
-        folded(log, live)
-        damage(ask)
-        old, before = contents(live, INSTALLED), schemas(database)
-        with rebuilding(Address(database, schema)) as run, live.snapshot() as reader:
-            run.prepare()
-            with tables_in(database, run.built) as built, pytest.raises(UnavailableError, match="without a pause"):
-                run.switch(lambda _: folded(log, built), keep_old=False, patience=0.5)
-            assert reader.rows("SELECT DISTINCT note FROM events", {}) == [{"note": "damaged"}]
-        assert contents(live, INSTALLED) == old
-        assert schemas(database) == before
-
-
-def test_a_snapshot_is_of_the_old_tables_or_of_the_new(
-    log: SqliteLog, database: str, schema: str, monkeypatch: pytest.MonkeyPatch, ask: Ask
-) -> None:
-    """One that began before the switch holds it up; one that comes while it waits is of the new tables."""
-    monkeypatch.setattr(postgres_rebuild, "_LOCK_SECONDS", 20.0)
-    waiting = """
-        SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock' AND application_name LIKE %s
-    """
-
-    def until_waiting(name: str) -> None:
-        pause = threading.Event()
-        for _ in range(2_000):
-            if ask(waiting, f"headrace {name} %") == [(1,)]:
-                return
-            pause.wait(0.01)
-        raise AssertionError(f"{name} never waits")
-
-    def late(live: PostgresTables) -> dict[str, list[tuple[object, ...]]]:
-        return contents(live, INSTALLED)
-
-    with tables_in(database, schema) as live, ThreadPoolExecutor(2) as threads:
-        folded(log, live)
-        damage(ask)
-        with live.snapshot() as early:
-            switching = threads.submit(in_database, log, database, schema)
-            until_waiting("rebuild")
-            reading = threads.submit(late, live)
-            until_waiting("reader")
-            assert early.rows("SELECT DISTINCT note FROM events", {}) == [{"note": "damaged"}]
-            assert not switching.done()
-            assert not reading.done()
-        switching.result(PATIENCE_SECONDS)
-        assert reading.result(PATIENCE_SECONDS) == truth(log)
+            in_database(log, database, schema, REGISTRY)
+        in_database(log, database, schema, REGISTRY)
