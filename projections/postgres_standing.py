@@ -1,7 +1,7 @@
 """What stands around the tables in PostgreSQL and is not made from the log: rights, owners, the delivery journal, and
 what operators hang on them. A rebuild takes the first three along, and refuses where it would lose the last."""
 
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg import sql
 from psycopg.rows import tuple_row
@@ -160,5 +160,5 @@ def carry(connection: Session, live: str, built: str) -> None:
     connection.execute(sql.SQL(_RIGHTS).format(live=sql.Literal(live), built=sql.Literal(built)))
 
 
-def _filled(statement: str, live: str, built: str) -> sql.Composed:
+def _filled(statement: LiteralString, live: str, built: str) -> sql.Composed:
     return sql.SQL(statement).format(live=sql.Identifier(live), built=sql.Identifier(built))

@@ -86,6 +86,7 @@ class FileRebuild:
         self._check_sound()
         if self._shape(self.live) != self._shape(self.built):
             self._require_alone("the new tables have another shape than those it uses")
+        kept: Path | None = None
         with (
             translated(str(self.live), "rebuilt"),
             closing(apsw.Connection(str(self.live), flags=apsw.SQLITE_OPEN_READWRITE)) as target,
