@@ -12,7 +12,7 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup demo demo-kafka test test-on-kafka lint lock bench bench-kafka stack stack-down
+.PHONY: help setup demo demo-kafka test test-on-kafka lint lock chaos bench bench-kafka stack stack-down
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ demo: $(STAMP)  ## Watch stale agent output being refused, on real parts
 	@$(BIN)/headrace demo
 
 demo-kafka: $(STAMP)  ## The same on a real Kafka and PostgreSQL, started here for it (about a minute the first time)
-	@$(BIN)/python -m infra.stack fetch --install
+	@$(BIN)/python -m infra.stack fetch --install jvm
 	@stack=$$(mktemp -d); trap '$(BIN)/python -m infra.stack down --directory '$$stack' --remove 2>/dev/null' EXIT; \
 	found=$$($(BIN)/python -m infra.stack up --directory $$stack) && set -a && eval "$$found" && set +a && \
 	$(BIN)/headrace demo --on kafka
@@ -36,7 +36,7 @@ test: lint  ## Lint, then the tests, on a real Kafka, PostgreSQL and schema regi
 	@echo "==> not run here, for they take long: make test-on-kafka (the tests of behaviour again, on Kafka), make chaos"
 
 test-on-kafka: $(STAMP)  ## The tests of behaviour again, on Kafka and PostgreSQL (about 8 minutes)
-	@$(BIN)/python -m infra.stack fetch --install
+	@$(BIN)/python -m infra.stack fetch --install jvm
 	@echo "==> pytest"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --on kafka tests/integration
 
@@ -59,11 +59,17 @@ lock: $(BIN)/uv  ## Write the locks anew from pyproject.toml (UPGRADE=1 takes ne
 		--output-file infra/lock/dev.txt
 	@$(UV_COMPILE) --group pyproject.toml:peers --output-file infra/lock/peers.txt
 
+chaos: $(STAMP)  ## Kill, stop, starve and cut off everything, for minutes, and check (MINUTES=2 SEED=…)
+	@$(BIN)/python -m infra.stack fetch --install jvm
+	@export HEADRACE_CHAOS_MINUTES=$(or $(MINUTES),2) HEADRACE_CHAOS_SEED=$(or $(SEED),$$(date +%s)); \
+	echo "==> pytest, storms of $$HEADRACE_CHAOS_MINUTES minutes, SEED=$$HEADRACE_CHAOS_SEED"; \
+	$(BIN)/python -m pytest -s tests/chaos/long
+
 bench: $(STAMP)  ## Measure: appends, folds, verdicts, queries
 	@$(BIN)/python -m tests.benchmarks
 
 bench-kafka: $(STAMP)  ## Measure on Kafka and PostgreSQL, beside its peers (an hour; QUICK=1 takes two minutes)
-	@$(BIN)/python -m infra.stack fetch --install
+	@$(BIN)/python -m infra.stack fetch --install jvm
 	@$(BIN)/python -m tests.benchmarks.kafka $(if $(QUICK),--quick) $(PARTS)
 
 stack: $(STAMP)  ## Start a real Kafka and PostgreSQL here, without Docker (PARTS=kafka,postgres,registry BROKERS=1)

@@ -139,6 +139,11 @@ class FaultProxy:
         is reset when it comes, or with ``keep`` lives on without it."""
         self._arm(Loss(match or _known, reply=True, keep=keep))
 
+    def lose_reply_saying(self, match: Match, *, keep: bool = False) -> None:
+        """The next reply that ``match`` knows, whatever was asked, is lost: the connection is reset instead, or with
+        ``keep`` lives on without it."""
+        self._arm(Loss(match, reply=True, keep=keep, told=True))
+
     def lose_request(self, match: Match | None = None, *, keep: bool = False) -> None:
         """The next request that ``match`` knows (any, without) never reaches the server: the connection is reset
         instead, or with ``keep`` lives on."""

@@ -29,12 +29,13 @@ BOTH: Final = (Way.ASKING, Way.ANSWERING)
 
 
 class Loss(NamedTuple):
-    """The one message to lose: a request that ``match`` knows, or the reply to it. With ``keep`` the connection lives
-    on."""
+    """The one message to lose: a request that ``match`` knows, or the reply to it; with ``told`` a reply that it knows.
+    With ``keep`` the connection lives on."""
 
     match: Match
     reply: bool
     keep: bool
+    told: bool = False
 
 
 class Faults:
@@ -155,7 +156,11 @@ class Link:
             if faults.spare <= 0:
                 return self._lost(keep=True)
             faults.spare -= 1
-        if way is Way.ASKING and faults.loss is not None and faults.loss.match(message):
+        if faults.loss is not None and faults.loss.told:
+            if way is Way.ANSWERING and faults.loss.match(message):
+                loss, faults.loss = faults.loss, None
+                return self._lost(keep=loss.keep)
+        elif way is Way.ASKING and faults.loss is not None and faults.loss.match(message):
             loss, faults.loss = faults.loss, None
             if not loss.reply:
                 return self._lost(keep=loss.keep)

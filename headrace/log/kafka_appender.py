@@ -1,8 +1,8 @@
 """Sends records to a topic and learns where they went.
 
-One idempotent producer for all threads: within its life a resent batch is not appended twice, and batches of a
-partition keep their order. Only within its life: a restart, or an outage longer than the delivery timeout, ends that,
-and then the record's own id is what makes a retry harmless.
+One idempotent producer for all threads: batches of a partition keep their order, and a resent batch is hardly ever
+appended twice. Hardly: a restart or an outage longer than the delivery timeout ends that, and under repeated failovers
+one attempt has been seen twice on the log. The record's own id is what makes that harmless.
 """
 
 import threading

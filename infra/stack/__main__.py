@@ -8,10 +8,12 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.errors import HeadraceError, UnavailableError
 from infra.stack import artifacts
+from infra.stack.dovecot import install_dovecot
 from infra.stack.service import PARTS, Wanted, addresses, environment, halt, launch, own, run
 
 
@@ -28,10 +30,7 @@ def main() -> int:
 def _obey(options: argparse.Namespace) -> int:
     directory: Path = options.directory
     if options.verb == "fetch":
-        if options.install:
-            artifacts.install_maven()
-        for profile in artifacts.PROFILES:
-            artifacts.fetched(profile)
+        _fetch(options.what, install=options.install)
     elif options.verb == "up":
         own(directory)
         if addresses(directory) is None:
@@ -48,6 +47,15 @@ def _obey(options: argparse.Namespace) -> int:
         own(directory)
         run(directory, _wanted(options), leased=options.leased, tell=options.tell)
     return 0
+
+
+def _fetch(what: Sequence[str], *, install: bool) -> None:
+    if "dovecot" in what and install:
+        install_dovecot()
+    if "jvm" in what and install:
+        artifacts.install_maven()
+    for profile in artifacts.PROFILES if "jvm" in what else ():
+        artifacts.fetched(profile)
 
 
 def _print(directory: Path) -> bool:
@@ -83,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     down.add_argument("--remove", action="store_true", help="and delete what they kept")
     verbs.add_parser("status", parents=[named], help="print where they answer")
     fetch = verbs.add_parser("fetch", parents=[named], help="fetch the JVM parts into the cache")
-    fetch.add_argument("--install", action="store_true", help="and install Maven for that, where it is Debian and root")
+    fetch.add_argument(
+        "--install", action="store_true", help="and install what that takes, where it is Debian and root"
+    )
+    fetch.add_argument("what", nargs="*", default=["jvm", "dovecot"], help="of jvm, dovecot (which is only installed)")
     inner = verbs.add_parser("run", parents=[named, started], help="run the parts in this process, until stopped")
     inner.add_argument("--leased", action="store_true", help="end when nobody holds the lease any more")
     inner.add_argument("--tell", type=int, help="descriptor to report to")

@@ -67,21 +67,28 @@ def install_maven() -> None:
 
     :raises UnavailableError: it cannot be installed here; the message says what to do.
     """
-    if shutil.which("mvn") is not None or place("broker").is_dir():
-        return
+    if shutil.which("mvn") is None and not place("broker").is_dir():
+        apt_install("maven", _MISSING)
+
+
+def apt_install(package: str, otherwise: str) -> None:
+    """Install a package of Debian's.
+
+    :raises UnavailableError: it cannot be installed here; the message ends with ``otherwise``.
+    """
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
-        raise UnavailableError(_MISSING)
+        raise UnavailableError(otherwise)
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "maven"]):
+    for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package]):
         try:
             ran = subprocess.run(  # noqa: S603 - the system's own package tool
                 [apt, *words], env=quiet, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
-            raise UnavailableError(f"apt-get {words[0]} takes too long; {_MISSING}") from None
+            raise UnavailableError(f"apt-get {words[0]} takes too long; {otherwise}") from None
         if ran.returncode != 0:
-            raise UnavailableError(f"apt-get {words[0]} failed ({ran.stderr.strip()[-300:]}); {_MISSING}")
+            raise UnavailableError(f"apt-get {words[0]} failed ({ran.stderr.strip()[-300:]}); {otherwise}")
 
 
 def _run_maven(maven: str, profile: str, target: Path) -> None:

@@ -2,12 +2,14 @@
 
 import secrets
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import psycopg
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import AdminClient
 from psycopg.conninfo import conninfo_to_dict
@@ -23,6 +25,7 @@ from infra.stack.postgres import PostgresServer
 from tests.chaos.history import Operation
 from tests.chaos.processes import Api, Part, headrace, tell_family
 from tests.chaos.stages import Fault, Seen, patiently, revived, seen, wait_caught_up
+from tests.chaos.stand_in import command
 from tests.chaos.tenants import Login, write_settings
 from tests.chaos.verdict_messages import check_topic
 from tests.proxy import FaultProxy, kafka_answers, kafka_messages
@@ -46,18 +49,25 @@ class Distributed:
         brokers: int = 1,
         apis: int = 2,
         workers: int = 2,
-        postgres: Mapping[str, str] | None = None,
+        broker_settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory: Final = directory
         self.past: Final[list[Operation]] = []
+        self.may_repeat: Final = True
+        self.stops: Final[list[threading.Event]] = []
+        self.ended: Final[list[str]] = []
         self.kafka_ways: Final[list[FaultProxy]] = []
         self._who: Final = list(who)
         self._stack: Final = ExitStack()
         self._count: Final = (apis, workers)
         self.kafka: Final = KafkaCluster(
-            directory / "kafka", brokers=brokers, doors={"CHAOS": Door(way=self._way)}, heap="-Xmx512m"
+            directory / "kafka",
+            brokers=brokers,
+            doors={"CHAOS": Door(way=self._way)},
+            settings=broker_settings,
+            heap="-Xmx512m",
         )
-        self.postgres: Final = PostgresServer(directory / "postgres", settings=dict(postgres or {}))
+        self.postgres: Final = PostgresServer(directory / "postgres")
         self.topic: Final = f"chaos-{secrets.token_hex(4)}"
         self.apis: list[Api] = []
         self.workers: list[Part] = []
@@ -77,7 +87,7 @@ class Distributed:
             self.postgres_way = started.enter_context(FaultProxy("127.0.0.1", self.postgres.port))
             self._make()
             started.callback(self.stop)
-            self.apis = [self._api(f"api-{number}") for number in range(self._count[0])]
+            self.apis = [self.api(f"api-{number}") for number in range(self._count[0])]
             self.workers = [self.worker(f"worker-{number}") for number in range(self._count[1])]
             for part in (*self.workers, *self.apis):
                 part.child.start()  # all at once: most of starting is importing
@@ -89,6 +99,8 @@ class Distributed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for one in self.stops:
+            one.set()
         self._started.close()
 
     def stop(self) -> None:
@@ -137,24 +149,33 @@ class Distributed:
 
     def _make(self) -> None:
         """The log and the tables, by the commands for that."""
-        first = self.directory / "first"
-        write_settings(first, self._who)
-        for words in (("log", "create", "--partitions", str(PARTITIONS)), ("migrate",)):
-            command = headrace(*words, "--store", first)
-            made = Child(" ".join(words[:2]), command, self.directory / "make.log", environment=self.environment)
-            made.start()
-            made.finish(_MAKING_SECONDS)
+        write_settings(self.directory / "first", self._who)
+        self.make_log()
+        self._ask("migrate")
 
-    def _api(self, name: str) -> Api:
-        write_settings(self.directory / name, self._who)
-        command = headrace("serve", "--store", self.directory / name, "--port", "0")
-        return Api(self.directory / name, command, self.environment)
+    def make_log(self) -> None:
+        """A new log in the topic, as ``headrace log create`` makes it."""
+        self._ask("log", "create", "--partitions", str(PARTITIONS))
 
-    def worker(self, name: str, command: Sequence[str | Path] = (), **more: str) -> Part:
-        """A worker, not started: ``headrace worker``, or a program of the tests' own."""
-        write_settings(self.directory / name, self._who)
-        words = command or headrace("worker", "--store", self.directory / name, "--log-level", "warn")
-        return Part(self.directory / name, words, {**self.environment, **more})
+    def _ask(self, *words: str) -> None:
+        line = headrace(*words, "--store", self.directory / "first")
+        made = Child(" ".join(words[:2]), line, self.directory / "make.log", environment=self.environment)
+        made.start()
+        made.finish(_MAKING_SECONDS)
+
+    def api(self, name: str, trap: str = "") -> Api:
+        """An API process, not started; with a trap of :mod:`tests.chaos.stand_in` in it, if one is named."""
+        return Api(*self._words(name, trap, "serve", "--port", "0"))
+
+    def worker(self, name: str, trap: str = "") -> Part:
+        """A worker, not started; with a trap of :mod:`tests.chaos.stand_in` in it, if one is named."""
+        return Part(*self._words(name, trap, "worker", "--log-level", "warn"))
+
+    def _words(self, name: str, trap: str, verb: str, *more: str) -> tuple[Path, list[str], dict[str, str]]:
+        directory = self.directory / name
+        write_settings(directory, self._who)
+        words: tuple[str | Path, ...] = (verb, "--store", directory, *more)
+        return directory, command(trap, *words) if trap else headrace(*words), self.environment
 
     # -- as a stage -----------------------------------------------------------------------------------------------
 
@@ -276,9 +297,15 @@ class Distributed:
             ]
         return found
 
-    def revive(self) -> list[str]:
+    def folded(self) -> dict[int, int]:
+        """How far the tables are, asked past the proxies."""
+        with psycopg.connect(self.postgres.dsn, autocommit=True) as connection:
+            rows = connection.execute('SELECT "partition", next_offset FROM headrace.partitions').fetchall()
+        return {int(partition): int(offset) for partition, offset in rows}
+
+    def revive(self) -> None:
         """See :class:`tests.chaos.stages.Stage`."""
-        return revived([*self.workers, *self.apis])
+        self.ended.extend(revived([*self.workers, *self.apis]))
 
     def see(self, history: Sequence[Operation]) -> Seen:
         """See :class:`tests.chaos.stages.Stage`. Everything goes on running."""

@@ -42,6 +42,14 @@ class Part:
         """Start it, unless it runs."""
         self.child.start()
 
+    def has_ended(self) -> bool:
+        """Whether it does not run any more."""
+        return not self.child.running
+
+    def is_asleep(self) -> bool:
+        """Whether it stands still at a SIGSTOP."""
+        return self.child.running and is_stopped(self.child.pid)
+
     def kill(self) -> None:
         """SIGKILL."""
         self.child.kill()
@@ -79,6 +87,15 @@ class Api(Part):
             return httpx.get(f"{self.url}/health/live", timeout=1.0).status_code == 200
         except (OSError, ValueError, httpx.HTTPError):
             return False
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still at a SIGSTOP."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] == "T"
 
 
 def family(pid: int) -> list[int]:

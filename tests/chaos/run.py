@@ -19,6 +19,8 @@ from tests.chaos.workload import Client
 
 PEACE_SECONDS: Final = 1.0
 BETWEEN_ANSWERS: Final = (5, 120)
+HALTED: Final = ("restore", "rebuild", "another log", ": a bug", "on a bug")
+"""What a process says at its end that no fault here excuses: nothing happened to the log, and nothing to the tables."""
 TOGETHER: Final = 0.25
 """How often two faults come at once."""
 _GIVE_UP_SECONDS: Final = 120.0
@@ -26,7 +28,8 @@ _GIVE_UP_SECONDS: Final = 120.0
 
 @dataclass
 class Report:
-    """What a run came to. ``operations`` counts by kind and outcome, ``faults`` by name."""
+    """What a run came to. ``operations`` counts by kind and outcome, ``faults`` by name; ``repeated`` are the records
+    that stand on the log more often than they were sent, where that may be: their effect is one all the same."""
 
     seed: int
     seconds: float
@@ -34,6 +37,7 @@ class Report:
     operations: dict[str, int]
     faults: dict[str, int]
     violations: list[Violation]
+    repeated: int
     revived: list[str]
     evidence: Evidence = field(repr=False)
 
@@ -47,6 +51,7 @@ class Report:
         lines = [
             f"seed {self.seed}: {self.seconds:.0f} s, {asked} operations ({said}), {self.records} records",
             f"  faults: {faults}",
+            f"  put on the log twice by the client of Kafka, with one effect: {self.repeated}",
             f"  started again by the supervisor: {len(self.revived)}",
             *(f"    {words[:300]}" for words in self.revived),
             f"  violations: {len(self.violations)}",
@@ -62,10 +67,11 @@ class Run:
         self._past: Final = stage.past
         self.recorder: Final = Recorder(file)
         self.struck: Final[Counter[str]] = Counter()
-        self.revived: Final[list[str]] = []
+        self._ended_before: Final = len(stage.ended)
         self._stage: Final = stage
         self._seed: Final = seed
         self._stop: Final = threading.Event()
+        stage.stops.append(self._stop)
         self._begun: Final = time.monotonic()
         chance = random.Random(f"{seed}/where")
         self._clients: Final = [
@@ -115,7 +121,7 @@ class Run:
         finally:
             for fault in sorted(struck, key=lambda one: one.last):
                 fault.mend()
-        self._revive()
+        self._stage.revive()
 
     def storm(self, count: int, faults: Sequence[Fault] | None = None, seconds: float = float("inf")) -> None:
         """So many faults one after another, or as many as fit into so many seconds; each when the clients have been
@@ -130,15 +136,10 @@ class Run:
             self.suffer(chance, *together)
             count -= len(together)
 
-    def _revive(self) -> None:
-        """Start what has ended by itself, as an operator's supervisor does, and say so in the report."""
-        for words in self._stage.revive():
-            self.revived.append(words)
-
     def end(self) -> Report:
         """Let the clients go on in peace for a moment, have them read everything again, and check."""
         self.rest(PEACE_SECONDS)
-        self._revive()
+        self._stage.revive()
         self._stop.set()
         with self._pool:
             for one in self._working:
@@ -152,13 +153,17 @@ class Run:
         history = self.recorder.history()
         self._past.extend(history)
         evidence, findings = self._stage.see(tuple(self._past))
-        violations = check(evidence)
+        found = check(evidence)
+        repeated = [one for one in found if one.rule == "repeated"] if self._stage.may_repeat else []
+        violations = [one for one in found if one not in repeated]
         violations += [
             Violation("healed", f"in peace, {one.client} got {one.told} for {one.id}")
             for one in history[before:]
             if one.outcome != OK
         ]
         violations += [Violation("audit", str(finding)) for finding in findings]
+        ended = self._stage.ended[self._ended_before :]
+        violations += [Violation("halted", words) for words in ended if any(word in words for word in HALTED)]
         return Report(
             self._seed,
             time.monotonic() - self._begun,
@@ -166,6 +171,7 @@ class Run:
             counted(history),
             dict(self.struck),
             violations,
-            self.revived,
+            len(repeated),
+            ended,
             evidence,
         )

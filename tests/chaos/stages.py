@@ -1,5 +1,6 @@
 """Where a workload runs: everything in one process on files, or many processes on Kafka and PostgreSQL."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,12 +55,28 @@ class Stage(Protocol):
         ...
 
     @property
+    def stops(self) -> list[threading.Event]:
+        """What ends the clients of each run: set, at the latest, when the stage is taken down."""
+        ...
+
+    @property
     def faults(self) -> Sequence[Fault]:
         """What may happen."""
         ...
 
-    def revive(self) -> list[str]:
-        """Start whatever should run and has ended by itself; the last words of each."""
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a record of one attempt may come to stand on the log twice: Kafka's client sends what it has heard
+        nothing of again, and over some outages its sequence numbers do not keep the second one out."""
+        ...
+
+    @property
+    def ended(self) -> list[str]:
+        """The last words of processes that ended by themselves, so far."""
+        ...
+
+    def revive(self) -> None:
+        """Start whatever should run and has ended by itself, as an operator's supervisor does."""
         ...
 
     def see(self, history: Sequence[Operation]) -> Seen:
@@ -76,6 +93,9 @@ class Embedded:
     def __init__(self, directory: Path, who: Sequence[Login]) -> None:
         self.directory: Final = directory
         self.past: Final[list[Operation]] = []
+        self.may_repeat: Final = False
+        self.stops: Final[list[threading.Event]] = []
+        self.ended: Final[list[str]] = []
         write_settings(directory, list(who))
         self.words: Final = ("dev", "--store", str(directory), "--port", "0")
         self.api = Api(directory, headrace(*self.words))
@@ -94,6 +114,8 @@ class Embedded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for one in self.stops:
+            one.set()
         self.api.child.stop()
 
     @property
@@ -109,9 +131,9 @@ class Embedded:
             Fault("SIGSTOP of headrace dev", self.api.pause, self.api.resume, (0.2, 2.0)),
         ]
 
-    def revive(self) -> list[str]:
+    def revive(self) -> None:
         """See :class:`Stage`."""
-        return revived([self.api])
+        self.ended.extend(revived([self.api]))
 
     def see(self, history: Sequence[Operation]) -> Seen:
         """See :class:`Stage`. The process is stopped; the store that is opened catches up by itself."""

@@ -1,7 +1,10 @@
-"""``headrace`` with a named place to die at: ``python -m tests.chaos.stand_in POINT NTH WORD…``.
+"""``headrace`` with something wrong with it: ``python -m tests.chaos.stand_in TRAP WORD…``.
 
-The ports are wrapped here, in a program of the tests' own; the product has no hooks. The process is killed (SIGKILL, by
-itself) the NTH time it comes to the place.
+The ports are wrapped here, in a program of the tests' own; the product has no hooks. Traps:
+
+``kill@POINT:NTH``  the process kills itself (SIGKILL) the NTH time it comes to the point
+``stop@POINT:NTH``  it stops itself there (SIGSTOP), and goes on when somebody continues it
+``alone@GROUP``     a worker believes that it has every partition, whatever other workers there are
 
 ==================  ================================================================================================
 ``append.before``   the log is about to be asked to append
@@ -10,17 +13,21 @@ itself) the NTH time it comes to the place.
 ``publish.before``  the verdicts of a batch are about to be published
 ``publish.after``   they are, and nothing of the batch is committed
 ``commit.before``   the batch is about to be committed
-``commit.after``    it is, and nobody was told
+``end.before``      its rows are written, and COMMIT is about to be said
+``announce.before`` it is committed, and nobody was notified
+``commit.after``    it is committed and was made known
 ``resume.after``    a processor has seen where the tables are
 ==================  ================================================================================================
 """
 
 import functools
+import importlib
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from headrace.cli.main import run
@@ -30,31 +37,45 @@ from headrace.processors.verdict_topic import VerdictTopic
 from headrace.projections.postgres import PostgresTables
 from headrace.projections.sqlite import SqliteTables
 
-_PORTS: Final[dict[str, tuple[type[Any], ...]]] = {
-    "append": (SqliteLog, KafkaLog),
-    "load": (SqliteTables, PostgresTables),
-    "publish": (VerdictTopic,),
-    "commit": (SqliteTables, PostgresTables),
-    "resume": (SqliteTables, PostgresTables),
+_PORTS: Final[dict[str, tuple[tuple[type[Any], str], ...]]] = {
+    "append": ((SqliteLog, "append"), (KafkaLog, "append")),
+    "load": ((SqliteTables, "load"), (PostgresTables, "load")),
+    "publish": ((VerdictTopic, "publish"),),
+    "commit": ((SqliteTables, "commit"), (PostgresTables, "commit")),
+    "end": ((PostgresTables, "_end"),),
+    "announce": ((PostgresTables, "_make_known"),),
+    "resume": ((SqliteTables, "resume"), (PostgresTables, "resume")),
 }
+_SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 EMBEDDED: Final = ("append.before", "append.after", "load.after", "commit.before", "commit.after")
-WORKERS: Final = ("resume.after", "load.after", "publish.before", "publish.after", "commit.before", "commit.after")
+WORKERS: Final = (
+    "resume.after",
+    "load.after",
+    "publish.before",
+    "publish.after",
+    "commit.before",
+    "end.before",
+    "announce.before",
+    "commit.after",
+)
 APIS: Final = ("append.before", "append.after")
 
 
 class Countdown:
-    """Kills this process the ``nth`` time it is called."""
+    """Sends this process a signal the ``nth`` time it is called; once."""
 
-    def __init__(self, nth: int) -> None:
+    def __init__(self, nth: int, number: signal.Signals) -> None:
         self._left = nth
+        self._number: Final = number
         self._lock: Final = threading.Lock()
 
     def __call__(self) -> None:
         """One time less."""
         with self._lock:
             self._left -= 1
-            if self._left <= 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            due = self._left == 0
+        if due:
+            os.kill(os.getpid(), self._number)
 
 
 def wrapped(method: Callable[..., Any], before: Callable[[], None], after: Callable[[], None]) -> Callable[..., Any]:
@@ -70,13 +91,19 @@ def wrapped(method: Callable[..., Any], before: Callable[[], None], after: Calla
     return call
 
 
-def main(point: str, nth: str, *words: str) -> None:
+def main(trap: str, *words: str) -> None:
     """Set the trap, and be ``headrace``."""
-    name, _, side = point.partition(".")
-    down = Countdown(int(nth))
-    before, after = (down, _nothing) if side == "before" else (_nothing, down)
-    for port in _PORTS[name]:
-        setattr(port, name, wrapped(getattr(port, name), before, after))
+    what, _, where = trap.partition("@")
+    if what == "alone":
+        parts: Any = importlib.import_module("headrace.processors.worker_parts")
+        parts.fold_group = functools.partial("headrace-fold.{1}.{0}".format, where)
+    else:
+        point, _, nth = where.partition(":")
+        name, _, side = point.partition(".")
+        down = Countdown(int(nth), _SIGNALS[what])
+        before, after = (down, _nothing) if side == "before" else (_nothing, down)
+        for port, method in _PORTS[name]:
+            setattr(port, method, wrapped(getattr(port, method), before, after))
     sys.argv = ["headrace", *words]
     run()
 
@@ -85,9 +112,9 @@ def _nothing() -> None:
     """The other side."""
 
 
-def command(point: str, nth: int, *words: str) -> list[str]:
+def command(trap: str, *words: str | Path) -> list[str]:
     """The command line of this program."""
-    return [sys.executable, "-m", "tests.chaos.stand_in", point, str(nth), *words]
+    return [sys.executable, "-m", "tests.chaos.stand_in", trap, *map(str, words)]
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def test_killed_at_every_named_point(tmp_path: Path, seed: int, passed: Passed) 
     with Embedded(tmp_path / "store", who) as stage:
         run = Run(stage, who, seed, tmp_path / "history")
         for point in chance.sample(EMBEDDED, len(EMBEDDED)):
-            stage.becomes(command(point, chance.randint(15, 40), *stage.words))
+            stage.becomes(command(f"kill@{point}:{chance.randint(15, 40)}", *stage.words))
             run.until(lambda: not stage.api.child.running)
             run.struck[f"killed at {point}"] += 1
         patiently(lambda: stage.becomes(headrace(*stage.words)))

@@ -210,6 +210,15 @@ def test_one_reply_is_lost_after_the_server_has_done_it(
     assert connected(proxy, stack).ask(b"commit\n") == b"re: commit\n", "it happens once"
 
 
+def test_one_answer_is_lost_whatever_was_asked(proxy: FaultProxy, client: Client, server: _Server) -> None:
+    proxy.lose_reply_saying(lambda reply: b"done" in reply, keep=True)
+    assert client.ask(b"a\n") == b"re: a\n"
+    client.say(b"done\n")
+    proxy.wait(lambda seen: seen.lost == 1)
+    assert client.ask(b"done\n") == b"re: done\n", "it happens once"
+    assert server.heard == [b"a\n", b"done\n", b"done\n"]
+
+
 def test_one_request_is_lost_before_the_server_hears_of_it(proxy: FaultProxy, client: Client, server: _Server) -> None:
     proxy.lose_request(keep=True)
     client.say(b"a\n")
