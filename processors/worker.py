@@ -32,6 +32,7 @@ from headrace.errors import BadInputError, HaltError, HeadraceError, NotFoundErr
 from headrace.processors import collector
 from headrace.processors.fold_service import STOP_SECONDS, FoldService
 from headrace.processors.group_fold import SESSION_SECONDS
+from headrace.processors.sparing import spare
 from headrace.processors.verdict_topic import read_message
 from headrace.processors.worker_health import LOOK_SECONDS, WorkerHealth
 from headrace.processors.worker_parts import WorkerParts, credentials
@@ -132,6 +133,7 @@ class _Announcement(faust.Service):
 
     async def on_start(self) -> None:
         collector.calm()
+        spare("aiokafka")
         await look(self._app)
         if self._app.conf.web_enabled:
             self._app.announce(self._app.url)
