@@ -38,6 +38,14 @@ class Loss(NamedTuple):
     told: bool = False
 
 
+class _Waiting(NamedTuple):
+    """A message, when it is due, and what ends its delay: the faults may have been healed before it is looked at."""
+
+    due: float
+    hurried: asyncio.Event
+    message: bytes
+
+
 class Faults:
     """What goes wrong, and how messages are told apart. Made and changed in the loop's thread."""
 
@@ -111,29 +119,30 @@ class Link:
 
     async def _pump(self, way: Way) -> None:
         """Bytes come in here, and go out in :meth:`_forward`, perhaps later."""
-        waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(256)
+        waiting: asyncio.Queue[_Waiting] = asyncio.Queue(256)
         forwarding = asyncio.create_task(self._forward(way, waiting))
         loop, buffer = asyncio.get_running_loop(), bytearray()
         try:
             while data := await self._from[way].read(_BYTES):
                 buffer += data
                 for message in self._faults.split(buffer):
-                    await waiting.put((loop.time() + self._faults.delays.get(way, 0.0), message))
+                    due = loop.time() + self._faults.delays.get(way, 0.0)
+                    await waiting.put(_Waiting(due, self._faults.hurried, message))
             for rest in (bytes(buffer), b"") if buffer else (b"",):
-                await waiting.put((0.0, rest))
+                await waiting.put(_Waiting(0.0, self._faults.hurried, rest))
             await forwarding
         except OSError:  # who speaks was reset
             self._resets(way)
         finally:
             forwarding.cancel()
 
-    async def _forward(self, way: Way, waiting: asyncio.Queue[tuple[float, bytes]]) -> None:
+    async def _forward(self, way: Way, waiting: asyncio.Queue[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due, message = await waiting.get()
+            due, hurried, message = await waiting.get()
             if due > loop.time():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._faults.hurried.wait(), due - loop.time())
+                    await asyncio.wait_for(hurried.wait(), due - loop.time())
             await self._faults.flowing[way].wait()
             if not message:
                 self._finish(way)
