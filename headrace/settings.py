@@ -13,6 +13,20 @@ in that order of precedence.
     schema_registry_url = "https://registry:8081"         # HEADRACE_SCHEMA_REGISTRY_URL; optional
     worker_port = 8417                                    # HEADRACE_WORKER_PORT; a worker's metrics and health
 
+    public_url = "https://headrace.example.com"   # HEADRACE_PUBLIC_URL; where providers send notifications to
+
+    [google]                              # docs/providers/gmail.md, docs/providers/google_calendar.md
+    client_id = "….apps.googleusercontent.com"
+    client_secret_file = "keys/google"
+    topic = "projects/P/topics/gmail"     # Gmail's: what it publishes to, and what its pushes show
+    audience = "https://headrace.example.com/v1/notifications/gmail"
+    service_account = "headrace-push@P.iam.gserviceaccount.com"
+
+    [microsoft]                           # docs/providers/graph.md
+    client_id = "…"
+    client_secret_file = "keys/microsoft"
+    tenant = "common"
+
     [[api_keys]]
     name = "drafting-agent"               # proposals made with it are agent/drafting-agent's
     sha256 = "…"                          # of the key; the key itself is stored nowhere
@@ -109,6 +123,28 @@ class Webhook(BaseModel):
         return text
 
 
+class GoogleApp(BaseModel):
+    """An app in the Google Cloud; the last three are Gmail's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    client_id: Annotated[str, Field(min_length=1)]
+    client_secret_file: Path = Field(description="relative to the store's directory")
+    topic: str | None = None
+    audience: str | None = None
+    service_account: str | None = None
+
+
+class MicrosoftApp(BaseModel):
+    """An app in Microsoft Entra. ``tenant``: whose people may connect, ``common`` for everybody's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    client_id: Annotated[str, Field(min_length=1)]
+    client_secret_file: Path = Field(description="relative to the store's directory")
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,100}$")] = "common"
+
+
 class Settings(BaseSettings):
     """One process's settings. Make them with :func:`load_settings`, which words what is wrong with them."""
 
@@ -123,6 +159,9 @@ class Settings(BaseSettings):
     key_file: Path | None = Field(default=None, description="relative to the store's directory")
     schema_registry_url: str | None = Field(default=None, min_length=1)
     worker_port: Annotated[int, Field(ge=0, le=65_535)] = DEFAULT_WORKER_PORT
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")] | None = None
+    google: GoogleApp | None = None
+    microsoft: MicrosoftApp | None = None
     api_keys: tuple[ApiKey, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
 

@@ -32,10 +32,11 @@ class Watched(NamedTuple):
 
 
 class Due(NamedTuple):
-    """What a sync is to do besides: ``compare`` everything, ``watch`` anew."""
+    """What a sync is to do besides: ``compare`` everything, ``watch`` anew. ``asked``: somebody asked for a sync."""
 
     compare: bool
     watch: bool
+    asked: bool = False
 
 
 def key_of(connected: Connected) -> SourceKey:
@@ -136,16 +137,16 @@ class Connections:
 
     # -- what is due ----------------------------------------------------------------------------------------------
 
-    def put_due(self, key: SourceKey, *, compare: bool, watch: bool) -> None:
-        """The provider lost something: the next sync is to ``compare`` everything, or to ``watch`` anew, or both."""
+    def put_due(self, key: SourceKey, *, compare: bool = False, watch: bool = False, asked: bool = False) -> None:
+        """The provider lost something, or somebody asks: the next sync is to do this besides what was due already."""
         with self._vault.alone(_DUE, _name(key)):
-            before = self.due(key)
-            self._put(_DUE, _name(key), {"compare": compare or before.compare, "watch": watch or before.watch})
+            due = Due(*map(max, self.due(key), (compare, watch, asked)))
+            self._put(_DUE, _name(key), due._asdict())
 
     def due(self, key: SourceKey) -> Due:
         """What is due."""
         said = self._get(_DUE, _name(key)) or {}
-        return Due(said.get("compare", False), said.get("watch", False))
+        return Due(said.get("compare", False), said.get("watch", False), said.get("asked", False))
 
     def done(self, key: SourceKey, due: Due) -> None:
         """What :meth:`due` said has been done, and nothing was added since."""

@@ -92,8 +92,8 @@ class Gmail:
             raise _unwatchable(error) from None
         return Watch(watch_id(said), "", expires_at, {"renew_at": str(min(expires_at, now + _RENEW_MS))})
 
-    def stop(self, http: ProviderHttp) -> None:
-        """End the watch: Gmail publishes nothing more of this mailbox. Harmless when there is none."""
+    def stop(self, connected: Connected, http: ProviderHttp, watch: Watch) -> None:  # noqa: ARG002 - it has but one
+        """See :class:`headrace.producers.provider.Provider`: Gmail publishes nothing more of this mailbox."""
         GmailApi(http).stop()
 
     def receive(self, delivery: Delivery, watch: Callable[[str], Watch | None]) -> Received:

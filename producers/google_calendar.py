@@ -84,8 +84,8 @@ class GoogleCalendar:
         return Watch(channel, token, expires_at, details)
 
     def stop(self, connected: Connected, http: ProviderHttp, watch: Watch) -> None:
-        """End a channel: one that a new one replaces, or that of a source that is removed. Harmless when it has ended.
-        Only whoever made it, with the same OAuth client, may."""
+        """See :class:`headrace.producers.provider.Provider`. Only whoever made the channel, with the same OAuth client,
+        may."""
         GoogleCalendarApi(http, _calendar(connected)).stop(watch.id, watch.details["resource"])
 
     def receive(self, delivery: Delivery, watch: Callable[[str], Watch | None]) -> Received:

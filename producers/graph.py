@@ -142,9 +142,9 @@ class Graph:
             }
         return {"body": body, "made_as": f"{body['resource']} {brought.id if brought is not None else '-'} {address}"}
 
-    def stop(self, http: ProviderHttp, last: Watch) -> None:
-        """End the subscription: Graph notifies no more. Harmless when there is none."""
-        _end(GraphApi(http), last.id)
+    def stop(self, connected: Connected, http: ProviderHttp, watch: Watch) -> None:  # noqa: ARG002 - its id says all
+        """See :class:`headrace.producers.provider.Provider`."""
+        _end(GraphApi(http), watch.id)
 
     def receive(self, delivery: Delivery, watch: Callable[[str], Watch | None]) -> Received:
         """See :class:`headrace.producers.provider.Provider`. Answered 202; a handshake 200.

@@ -71,6 +71,9 @@ class Imap:
         ImapSettings.of(connected.settings)
         return None
 
+    def stop(self, connected: Connected, http: ProviderHttp, watch: Watch) -> None:
+        """See :class:`headrace.producers.provider.Provider`: there is nothing to end."""
+
     def watcher(self, connected: Connected, tokens: Tokens) -> ImapWatcher:
         """What holds a connection open and gives hints, which name the source.
 

@@ -1,7 +1,7 @@
 """``POST /v1/notifications/{provider}``: what providers send. Each is verified by its provider's module, and answered
 once a hint is on the log; what changed is read later, by a sync.
 
-A delivery that is turned away leaves a counter behind and nothing else. See ``docs/notifications.md``.
+A delivery that is turned away leaves a counter behind and nothing else. See ``docs/sources.md``.
 """
 
 import time
@@ -30,7 +30,7 @@ _WATCHES: Final = ("reauthorize", "removed")
 
 def notification_router(
     providers: Mapping[str, Provider],
-    connections: Connections,
+    connections: Callable[[], Connections],
     hints: Hints,
     registry: CollectorRegistry,
     *,
@@ -39,7 +39,8 @@ def notification_router(
 ) -> APIRouter:
     """The route for ``providers``, by name. One per ``registry``: refusals count in
     ``headrace_notifications_refused_total{provider,reason}``, hints in
-    ``headrace_notifications_hints_total{provider,added}``. ``clock`` gives epoch seconds."""
+    ``headrace_notifications_hints_total{provider,added}``. ``connections`` is asked when there is
+    a notification; ``clock`` gives epoch seconds."""
     door = _Door(providers, connections, hints, registry, clock=clock, limits=limits)
     router = APIRouter(tags=["notifications"])
 
@@ -62,7 +63,7 @@ class _Door:
     def __init__(
         self,
         providers: Mapping[str, Provider],
-        connections: Connections,
+        connections: Callable[[], Connections],
         hints: Hints,
         registry: CollectorRegistry,
         *,
@@ -113,7 +114,7 @@ class _Door:
 
     def _verified(self, provider: Provider, delivery: Delivery) -> Received:
         def watch(id_: str) -> Watch | None:
-            found = self._connections.find_watch(provider.name, id_)
+            found = self._connections().find_watch(provider.name, id_)
             return found.watch if found is not None else None
 
         try:
@@ -143,12 +144,13 @@ class _Door:
 
     def _due(self, name: str, hint: Hint) -> SourceKey:
         """Whose the hint is; what it asks for besides a sync is kept before the hint is."""
-        watched = self._connections.find_watch(name, hint.watch)
+        connections = self._connections()
+        watched = connections.find_watch(name, hint.watch)
         if watched is None:
             raise RefusedError("unknown_watch", "what this names is watched no more: stop its watch")
         compare, watch = hint.kind in _COMPARES, hint.kind in _WATCHES
         if compare or watch:
-            self._connections.put_due(watched.source, compare=compare, watch=watch)
+            connections.put_due(watched.source, compare=compare, watch=watch)
         return watched.source
 
     def _problem(self, name: str, refused: RefusedError) -> Response:

@@ -112,6 +112,14 @@ class Provider(Protocol):
         """
         ...
 
+    def stop(self, connected: Connected, http: ProviderHttp, watch: Watch) -> None:
+        """Have the provider notify no more: of a source that is removed, or because another watch replaced this one.
+        Harmless when it has ended.
+
+        :raises UnavailableError: it does not answer; the watch ends by itself, later.
+        """
+        ...
+
     def receive(self, delivery: Delivery, watch: Callable[[str], Watch | None]) -> Received:
         """Verify a delivery; ``watch`` looks one up by its id. Reads nothing from the provider but its public keys.
 

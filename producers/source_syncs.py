@@ -11,13 +11,13 @@ from headrace.errors import BadInputError, HeadraceError
 from headrace.log.port import Log
 from headrace.processors.applied import Applied
 from headrace.processors.core.kind import Kind
-from headrace.producers.connections import Connections, Watched
+from headrace.producers.connections import Connections, Watched, key_of
 from headrace.producers.feed import Feed
 from headrace.producers.intake import Intake
 from headrace.producers.notifications import PATH
 from headrace.producers.oauth import OAuthApp, StoredTokens
 from headrace.producers.provider import Connected, Provider
-from headrace.producers.provider_http import ProviderHttp
+from headrace.producers.provider_http import ProviderHttp, Tokens
 from headrace.producers.schedule import SourceKey
 from headrace.producers.sync import Synced, run_sync
 from headrace.projections.port import Tables
@@ -29,11 +29,13 @@ _log: Final = logging.getLogger("headrace.sync")
 
 
 class ProviderSetup(NamedTuple):
-    """A provider as it is set up here. ``app`` is ``None`` where sources are opened with passwords."""
+    """A provider as it is set up here. ``app`` is ``None`` where sources are opened with passwords; ``scope`` is what a
+    source with these settings asks the person for."""
 
     provider: Provider
     base_url: str
     app: OAuthApp | None
+    scope: Callable[[Mapping[str, str]], str] = lambda _: ""
 
 
 class Parts(Protocol):
@@ -49,6 +51,13 @@ class Parts(Protocol):
     def intake(self) -> Intake: ...
     @property
     def kinds(self) -> Mapping[str, Kind]: ...
+
+
+class _NoTokens:
+    """While settings are looked at, nobody is asked."""
+
+    def access(self, *, refused: str | None = None) -> str:  # noqa: ARG002 - there is none either way
+        return ""
 
 
 class SourceSyncs:
@@ -102,6 +111,37 @@ class SourceSyncs:
             self._connections.done(key, due)
         return synced
 
+    def check(self, connected: Connected) -> None:
+        """See that a source's settings can be used; asks its provider nothing.
+
+        :raises BadInputError: they cannot, or its provider is not set up here.
+        """
+        setup = self._setup(connected)
+        pseudonym = self._parts.intake.pseudonyms(connected.tenant, connected.account)
+        with self._asking(key_of(connected), setup, _NoTokens()) as http:
+            setup.provider.source(connected, http, pseudonym)
+
+    def try_grant(self, connected: Connected) -> None:
+        """See that a source's grant gives a token that should work now; refreshes it if need be.
+
+        :raises BadInputError: somebody must mend something; the message says what.
+        :raises UnavailableError: its provider does not answer.
+        """
+        self._tokens(key_of(connected), self._setup(connected)).access()
+
+    def unwatch(self, key: SourceKey) -> None:
+        """Have the provider notify no more of a source that is about to be removed.
+
+        :raises UnavailableError: it does not answer; what is left of the watch ends by itself.
+        :raises BadInputError: it refuses.
+        """
+        connected = self._connections.get(key)
+        setup = self._setup(connected)
+        with self._asking(key, setup) as http:
+            for watched in self._connections.watches(key):
+                setup.provider.stop(connected, http, watched.watch)
+                self._connections.drop_watch(watched.provider, watched.watch.id)
+
     def _setup(self, connected: Connected) -> ProviderSetup:
         setup = self._setups.get(connected.provider)
         if setup is None:
@@ -111,9 +151,11 @@ class SourceSyncs:
             )
         return setup
 
-    def _asking(self, key: SourceKey, setup: ProviderSetup) -> ProviderHttp:
-        tokens = StoredTokens(self._connections, key, setup.app, transport=self._transport, clock=self._clock)
-        return ProviderHttp(setup.base_url, tokens, transport=self._transport)
+    def _asking(self, key: SourceKey, setup: ProviderSetup, tokens: Tokens | None = None) -> ProviderHttp:
+        return ProviderHttp(setup.base_url, tokens or self._tokens(key, setup), transport=self._transport)
+
+    def _tokens(self, key: SourceKey, setup: ProviderSetup) -> StoredTokens:
+        return StoredTokens(self._connections, key, setup.app, transport=self._transport, clock=self._clock)
 
     def _keep_watched(
         self, key: SourceKey, connected: Connected, setup: ProviderSetup, http: ProviderHttp, *, anew: bool

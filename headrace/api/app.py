@@ -13,6 +13,7 @@ from headrace.api.responses import VerdictProblem
 from headrace.errors import BadInputError
 from headrace.producers.endpoint import webhook_router
 from headrace.settings import Settings, refuse_unsafe, webhook_endpoints
+from headrace.sourcing import notifications_of
 from headrace.store import Store
 
 _REFS: Final = "#/components/schemas/{model}"
@@ -40,6 +41,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     for part in (accounts, entities, events, proposals, answers, claims, watch, operations):
         app.include_router(part.router)
     app.include_router(webhook_router(store, webhook_endpoints(settings), context.metrics.registry))
+    app.include_router(notifications_of(store, settings, context.metrics.registry))
     app.add_middleware(Guards, local_only=not settings.api_keys, metrics=context.metrics)
     _describe(app, keyed=bool(settings.api_keys))
     return app
@@ -63,7 +65,7 @@ def _describe(app: FastAPI, *, keyed: bool) -> None:
         if keyed:
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             for path, operations_ in document["paths"].items():
-                if path.startswith("/v1/") and not path.startswith("/v1/webhooks/"):
+                if path.startswith("/v1/") and not path.startswith(("/v1/webhooks/", "/v1/notifications/")):
                     for operation in operations_.values():
                         operation["security"] = [{"key": []}]
         return document

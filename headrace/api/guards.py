@@ -20,7 +20,7 @@ from headrace.settings import is_loopback
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 32
-WEBHOOKS: Final = "/v1/webhooks/"
+WEBHOOKS: Final = ("/v1/webhooks/", "/v1/notifications/")
 """Webhooks guard themselves: they are signed, may be compressed, and count what they refuse."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _log: Final = logging.getLogger("headrace.api")

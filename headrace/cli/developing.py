@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NamedTuple, NoReturn
@@ -28,6 +28,7 @@ from headrace.projections.known import hinted
 from headrace.projections.postgres_connection import Address
 from headrace.schemas.refs import ActorRef, parse_id
 from headrace.settings import LOCAL_TENANT, SECRET_FILE, Settings, load_settings, webhook_endpoints
+from headrace.sourcing import host_of
 from headrace.store import Store
 
 PASSWORD_VARIABLE: Final = "HEADRACE_CALDAV_PASSWORD"  # noqa: S105 - where it is, not what it is
@@ -74,6 +75,7 @@ def run(
         with (
             opened_store(settings.store, settings.places, writer=True, fold=fold) as opened,
             _syncing(opened, sync),
+            host_of(opened, settings) if fold else nullcontext(),
         ):
             successor = opened.log.describe().successor
             if successor is not None:

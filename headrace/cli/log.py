@@ -198,9 +198,10 @@ def tail(
     as_json: JsonOption = False,
 ) -> None:
     """Show the last records, and with -f every one that follows."""
+    from headrace.cli.interrupts import heeded
     from headrace.cli.reading import reading
 
-    with reading(store) as opened:
+    with reading(store) as opened, heeded() as check:
         filters = _Filter(opened, tenant, account, partition, type_, opening=False, content=content)
         ends = dict(enumerate(opened.log.describe().ends))
         last = filters.last(lines) if lines else []
@@ -213,6 +214,7 @@ def tail(
             for record in last:
                 _print_line(record)
         while follow:
+            check()
             for grown in sorted(opened.log.wait(ends, _FOLLOW_SECONDS)):
                 for record in filters.following(grown, ends):
                     output.line(record) if as_json else _print_line(record)

@@ -11,6 +11,7 @@ import httpx
 
 from headrace.cli import output
 from headrace.cli.door import refused, running
+from headrace.cli.interrupts import heeded
 from headrace.cli.reading import directory
 from headrace.errors import UnavailableError
 from headrace.schemas.refs import Token
@@ -51,11 +52,13 @@ def follow(asked: Watch, store: Path | None, url: str | None, api_key: str | Non
         with (
             httpx.Client(base_url=found, headers=headers, timeout=timeout) as client,
             client.stream("GET", path, params=asked.parameters()) as response,
+            heeded() as check,
         ):
             if not response.is_success:
                 response.read()
                 raise refused(response)
             for event in events(response.iter_lines()):
+                check()
                 last = event.id or last
                 _print(event, asked.account, as_json=as_json)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

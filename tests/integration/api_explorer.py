@@ -2,8 +2,8 @@
 sockets to the collector, which the suite does not forgive.
 
 ``python api_explorer.py URL KEY TOKEN EXAMPLES [SEED]`` prints one JSON object: ``failures``, ``statuses``
-(label, status, how often) and ``checks``. Streams are not asked for, they do not end; webhooks are not, they are
-signed.
+(label, status, how often) and ``checks``. Streams are not asked for, they do not end; webhooks and notifications
+are not, they are signed.
 """
 
 import json
@@ -89,7 +89,7 @@ def explore(url: str, key: str, real: Real, examples: int, seed: int | None) -> 
     }
     config = SchemathesisConfig.from_dict(settings | ({"seed": seed} if seed is not None else {}))
     whole = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
-    schema = whole.exclude(path_regex="/watch$|/webhooks/")
+    schema = whole.exclude(path_regex="/watch$|/webhooks/|/notifications/")
     turn = 0
 
     def map_case(context: Any, case: Any) -> Any:

@@ -333,8 +333,8 @@ def test_the_watch() -> None:
         assert mine.double.watched == TOPIC
         again = gmail.watch(connected(), mine.http, "", made, mine.double.now)
         assert again == made
-        gmail.stop(mine.http)
-        gmail.stop(mine.http)
+        gmail.stop(connected(), mine.http, again)
+        gmail.stop(connected(), mine.http, again)
         assert mine.double.watched is None
 
 
@@ -354,8 +354,8 @@ def test_the_same_over_a_socket() -> None:
         double.archive(mail.thread)
         double.grant.expire()
         assert mine.desk.told(source) == ["mail.archived"]
-        provider().watch(connected(), http, "", None, 0)
-        provider().stop(http)
+        watch = provider().watch(connected(), http, "", None, 0)
+        provider().stop(connected(), http, watch)
 
 
 def test_a_connection_that_breaks_is_asked_again_later(mine: Box) -> None:

@@ -33,8 +33,8 @@ def test_a_subscription_is_made_renewed_and_ended(door: Door) -> None:
     assert (again.id, again.secret) == (made.id, made.secret)
     assert again.expires_at > made.expires_at
     assert door.subscriptions.authorized == 1
-    door.graph.stop(door.http, again)
-    door.graph.stop(door.http, again)
+    door.graph.stop(connected(), door.http, again)
+    door.graph.stop(connected(), door.http, again)
     assert door.subscriptions.kept == {}
     new = door.watch(last=again)
     assert new.id != again.id

@@ -59,7 +59,9 @@ class Site:
         self.app.include_router(self.router({"gmail": self.gmail}))
 
     def router(self, providers: dict[str, Any]) -> Any:
-        return notification_router(providers, self.connections, self.hints, self.metrics, clock=lambda: self.now)
+        return notification_router(
+            providers, lambda: self.connections, self.hints, self.metrics, clock=lambda: self.now
+        )
 
     def push(self, *bodies: Any, token: str | None = None, name: str = "gmail") -> list[httpx.Response]:
         """Deliver these at once."""
@@ -229,19 +231,19 @@ def test_what_a_provider_lost_is_kept_until_a_sync_has_seen_to_it(
     site.syncs.sync(KEY)
     site.connections.put_watch(KEY, "loses", Watch("w-1", "", int(NOW * 1_000) + 10**9, {}))
     site.app.include_router(
-        notification_router({"loses": Loses(kind)}, site.connections, site.hints, CollectorRegistry())  # type: ignore[dict-item]
+        notification_router({"loses": Loses(kind)}, lambda: site.connections, site.hints, CollectorRegistry())  # type: ignore[dict-item]
     )
     due = site.connections.due(KEY)
-    assert due == (False, False)
+    assert due == (False, False, False)
     site.app.router.routes.insert(0, site.app.router.routes.pop())
     [answer] = site.push(b"x", name="loses")
     assert answer.status_code == 202
-    assert site.connections.due(KEY) == (compare, watch)
+    assert site.connections.due(KEY) == (compare, watch, False)
     asked = len(site.faulty.asked)
     assert site.syncs.sync(KEY).full == compare
     watches = sum("watch" in request.path for request in site.faulty.asked[asked:])
     assert watches == watch
-    assert site.connections.due(KEY) == (False, False)
+    assert site.connections.due(KEY) == (False, False, False)
 
 
 def test_a_sync_that_fails_leaves_it_due(site: Site) -> None:

@@ -1,0 +1,129 @@
+"""``headrace source add``, ``sync``, ``rm`` and ``doctor``, done."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from headrace.cli import output
+from headrace.cli.connecting import Wanted, connected_of, consented, password_of
+from headrace.cli.reading import SERVER_FILE, directory, opened_store, reading
+from headrace.errors import BadInputError, HeadraceError
+from headrace.producers.connections import key_of
+from headrace.producers.provider import Connected
+from headrace.producers.schedule import SourceKey
+from headrace.projections import known
+from headrace.schemas.envelope import rfc3339
+from headrace.settings import Settings, load_settings
+from headrace.sourcing import setup_of, setups_of, syncs_of
+from headrace.store import Store
+
+_STALE_MS = 3_600_000
+"""How old a source's freshness may be before the doctor asks why."""
+
+
+class Finding(NamedTuple):
+    """What was looked at, and what is wrong with it: ``None`` for nothing."""
+
+    source: str
+    check: str
+    said: str
+    fault: str | None
+
+
+def add(store: Path | None, wanted: Wanted, password_file: Path | None) -> dict[str, Any]:
+    """Connect a source; the process that runs on the store syncs it within seconds.
+
+    :raises NotFoundError: there is no store.
+    :raises BadInputError: something is missing or wrong; the message says what.
+    :raises UnavailableError: the provider does not answer.
+    """
+    settings = load_settings(directory(store))
+    if settings.places.shared:
+        raise BadInputError(
+            "sources are synced by `headrace dev`, on a store in a directory; with a log in Kafka no process syncs them"
+            " in this release"
+        )
+    setup = setup_of(setups_of(settings), wanted.provider)
+    connected = connected_of(wanted)
+    with reading(store) as opened:
+        syncs_of(opened, settings).check(connected)
+        grant = {"password": password_of(password_file)} if setup.app is None else consented(setup, wanted.settings)
+        new = opened.connections.add(connected, grant)
+    return {**_said(connected), "new": new}
+
+
+def remove(store: Path | None, key: SourceKey) -> dict[str, Any]:
+    """Have the provider notify no more, and forget the source.
+
+    :raises NotFoundError: there is none.
+    """
+    settings = load_settings(directory(store))
+    with reading(store) as opened:
+        connected = opened.connections.get(key)
+        try:
+            syncs_of(opened, settings).unwatch(key)
+        except HeadraceError as error:
+            output.note(f"headrace: its provider was not told ({error}); what it still sends is turned away")
+        opened.connections.remove(key)
+    return _said(connected)
+
+
+def sync(store: Path | None, key: SourceKey, *, full: bool) -> dict[str, Any]:
+    """Sync now: in the process that runs on the store, or else in this one.
+
+    :raises NotFoundError: there is no such source.
+    """
+    settings = load_settings(directory(store))
+    running = (settings.store / SERVER_FILE).exists()
+    with opened_store(settings.store, settings.places, writer=not running, fold=not running) as opened:
+        said = _said(opened.connections.get(key))
+        if running:
+            opened.connections.put_due(key, compare=full, asked=True)
+            return {**said, "asked": True}
+        synced = syncs_of(opened, settings).sync(key, full=full)
+    return {**said, "events": synced.events, "compared": synced.full}
+
+
+def examined(store: Path | None) -> list[Finding]:
+    """What is wrong with the connected sources, one line for everything that was looked at."""
+    settings = load_settings(directory(store))
+    with reading(store) as opened:
+        return [finding for one in opened.connections.all() for finding in _examined(opened, settings, one)]
+
+
+def _examined(store: Store, settings: Settings, connected: Connected) -> Iterator[Finding]:
+    key, named = key_of(connected), f"{connected.account} {connected.source}"
+    syncs = syncs_of(store, settings)
+    for check, look in (("settings", syncs.check), ("grant", syncs.try_grant)):
+        try:
+            look(connected)
+        except HeadraceError as error:
+            yield Finding(named, check, "", str(error))
+            return
+        yield Finding(named, check, "ok", None)
+    watches = [one.watch.expires_at for one in store.connections.watches(key)]
+    if settings.public_url is None:
+        yield Finding(named, "watch", "none: public_url is not set, so nothing can be sent here; it is polled", None)
+    elif watches and max(watches) < time.time() * 1_000:
+        fault = "it ended: is a process running that syncs? `headrace dev` or `headrace worker`"
+        yield Finding(named, "watch", rfc3339(max(watches)), fault)
+    else:
+        yield Finding(named, "watch", f"until {rfc3339(max(watches))}" if watches else "none: it is polled", None)
+    with store.tables.snapshot() as reader:
+        row = known.source(reader, *key)
+    if row is None or row.fresh_offset < 0:
+        yield Finding(named, "freshness", "never synced", "is a process running that syncs? `headrace source sync`")
+        return
+    late = time.time() * 1_000 - row.fresh_time > _STALE_MS
+    why = "no sync for an hour: look at the log of the process that syncs" if late else None
+    yield Finding(named, "freshness", f"complete up to {rfc3339(row.fresh_time)}", why)
+
+
+def _said(connected: Connected) -> dict[str, Any]:
+    return {
+        "source": connected.source,
+        "provider": connected.provider,
+        "tenant": connected.tenant,
+        "account": connected.account,
+    }
