@@ -47,7 +47,7 @@ class Client(IMAPClient):  # type: ignore[misc]
 
     def __init__(self, host: str, port: int, context: ssl.SSLContext | None, timeout_s: float) -> None:
         self._left = _MOST_BYTES
-        timeout = SocketTimeout(timeout_s, timeout_s)
+        timeout: Any = SocketTimeout(timeout_s, timeout_s)
         super().__init__(host, port, ssl=context is not None, ssl_context=context, timeout=timeout)
         self.folder_encode = False
         # The library sends some commands in pieces, and the kernel would wait 40 ms between them.
@@ -107,7 +107,7 @@ class Client(IMAPClient):  # type: ignore[misc]
 
     def vanished(self) -> list[bytes]:
         """The sets of UIDs that VANISHED answers (RFC 7162, section 3.2.10) of the last command named."""
-        said: list[bytes] = self._imap.untagged_responses.pop("VANISHED", [])
+        said: list[Any] = self._imap.untagged_responses.pop("VANISHED", [])
         return [one.rsplit(b" ", 1)[-1] for one in said if one]
 
     def listed(self, returning: str) -> tuple[list[tuple[Any, Any, Any]], list[tuple[Any, Any]]]:
@@ -116,7 +116,8 @@ class Client(IMAPClient):  # type: ignore[misc]
         words = [b'""', b'"*"', *([f"RETURN ({returning})".encode()] if returning else [])]
         self._imap.untagged_responses.pop("STATUS", None)
         data = self._raw_command_untagged(b"LIST", words, uid=False)
-        said = parse_response(self._imap.untagged_responses.pop("STATUS", []))
+        stated: list[Any] = self._imap.untagged_responses.pop("STATUS", [])
+        said = parse_response(stated)
         return self._proc_folder_list(data), list(zip(said[::2], said[1::2], strict=True))
 
     def notify(self) -> None:

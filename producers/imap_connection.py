@@ -121,7 +121,7 @@ class ImapConnection:
             return listed
         try:
             with self._command():
-                said = self._client.folder_status(folder.wire, self._status)
+                said: dict[Any, Any] = self._client.folder_status(folder.wire, self._status)
         except NoError:
             return None
         return self._standing(said, b"MESSAGES")
@@ -179,7 +179,7 @@ class ImapConnection:
     def texts(self, uids: Sequence[int]) -> dict[int, bytes]:
         """The first part of messages of the open folder, header included."""
         items = f"(UID BODY.PEEK[]<0.{MOST_TEXT_BYTES}>)"
-        found, _ = self._each(uids, items, lambda items: (_number(items, b"UID"), _literal(items)))
+        found, _ = self._each(uids, items, _uid_and_literal)
         return dict(found)
 
     def _each(self, uids: Sequence[int], items: str, read: Any) -> tuple[list[Any], list[int]]:
@@ -296,6 +296,10 @@ def _flags(items: dict[bytes, Any]) -> frozenset[str]:
 
 def _has_literal(items: dict[bytes, Any]) -> bool:
     return any(name.startswith(b"BODY[") for name in items)
+
+
+def _uid_and_literal(items: dict[bytes, Any]) -> tuple[int, bytes]:
+    return _number(items, b"UID"), _literal(items)
 
 
 def _literal(items: dict[bytes, Any]) -> bytes:

@@ -156,9 +156,9 @@ class ImapIndex:
     def take_up(self, cursor: str | None) -> bool:
         """A sync begins where the log has ``cursor``; whether this index knows which threads may differ from the log.
         If not, all of them may. ``None`` where a sync was complete before: look at everything anew."""
+        [(before, handed)] = self._rows("SELECT before, handed FROM meta")
+        trusted = cursor is not None and cursor in {before, handed}
         with self._db:
-            [(before, handed)] = self._rows("SELECT before, handed FROM meta")
-            trusted = cursor is not None and cursor in {before, handed}
             if trusted and cursor == handed:
                 self._db.execute("DELETE FROM dirty WHERE done = 1")
             if not trusted:

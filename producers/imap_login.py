@@ -2,7 +2,7 @@
 
 import ipaddress
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Self, cast
@@ -146,16 +146,19 @@ def _log_in_by_token(client: Client, settings: ImapSettings, token: str, able: f
     is wrong with a token, the server says in a challenge, to be answered with nothing."""
     said: list[bytes] = []
 
-    def answered(first: str) -> bytes:
-        said.append(b"")
-        return first.encode() if len(said) == 1 else b""
+    def answering(first: str) -> Callable[[bytes], bytes]:
+        def answered(challenge: bytes) -> bytes:
+            said.append(challenge)
+            return first.encode() if len(said) == 1 else b""
+
+        return answered
 
     bearer = f"auth=Bearer {token}\1"
     if b"AUTH=XOAUTH2" in able:
-        client.sasl_login("XOAUTH2", lambda _: answered(f"user={settings.username}\1{bearer}\1"))
+        client.sasl_login("XOAUTH2", answering(f"user={settings.username}\1{bearer}\1"))
     elif b"AUTH=OAUTHBEARER" in able:
         name = settings.username.replace("=", "=3D").replace(",", "=2C")
-        client.sasl_login("OAUTHBEARER", lambda _: answered(f"n,a={name},\1{bearer}\1"))
+        client.sasl_login("OAUTHBEARER", answering(f"n,a={name},\1{bearer}\1"))
     else:
         raise BadInputError(f"{settings.host} takes no OAuth tokens: connect the source with a password")
 
