@@ -25,6 +25,7 @@ HOLDERS: Final[dict[str, tuple[str, frozenset[Verb]]]] = {
     "stranger": ("other", VERBS),
     "late": ("acme", VERBS),
 }
+SIGNED: Final = ("/v1/webhooks/", "/v1/notifications/")
 KEYS: Final = {name: new_key() for name in HOLDERS}
 
 
@@ -69,7 +70,7 @@ def _operations(desk: Desk) -> list[tuple[str, str]]:
         (method.upper(), path)
         for path, operations in paths.items()
         for method in operations
-        if path.startswith("/v1/") and "webhooks" not in path and not path.endswith("/watch")
+        if path.startswith("/v1/") and not path.startswith(SIGNED) and not path.endswith("/watch")
     ]
     assert len(found) > 15
     return found
@@ -260,6 +261,13 @@ def test_without_keys_no_other_sites_page_changes_anything(open_desk: Desk) -> N
     )
     problem(preflight, 405, "method-not-allowed")
     assert open_desk.http.post(path, headers={"Origin": own}).status_code == 200
+
+
+def test_notifications_need_no_key_of_ours(open_desk: Desk, keyed: Desk) -> None:
+    for one in (open_desk, keyed):
+        headers = {"Host": "tunnel.example", "Authorization": "Bearer somebody-elses"}
+        answer = one.http.post("/v1/notifications/caldav", headers=headers, content=b"{}")
+        assert problem(answer, 400, "not_notification")["reason"] == "not_notification"
 
 
 def test_webhooks_come_in_by_any_name(open_desk: Desk) -> None:
