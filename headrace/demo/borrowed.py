@@ -12,6 +12,7 @@ from psycopg import sql
 from headrace.errors import BadInputError
 from headrace.log.kafka_address import KafkaAddress
 from headrace.places import Places
+from headrace.producers.vault_postgres import vault_schema
 from headrace.projections.postgres_connection import Address, translated
 from headrace.settings import load_settings
 
@@ -45,7 +46,8 @@ def _remove(places: Places) -> None:
     assert places.db_url is not None
     address = Address(places.db_url, places.db_schema)
     with translated(address.named, "removed"), address.connect("demo") as connection:
-        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(address.schema)))
+        for schema in (address.schema, vault_schema(address)):
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
     log = KafkaAddress.parse(places.log_url)
     admin = AdminClient({**log.settings(), "log_level": 0})
     made = [topic for topic in admin.list_topics(timeout=_SECONDS).topics if topic.startswith(log.topic)]

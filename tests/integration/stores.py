@@ -58,7 +58,7 @@ class Stores:
     def adopt_demo(self, directory: Path) -> None:
         """The topic and the schema that a demo has made, and kept, are this directory's store."""
         with psycopg.connect(self._db_url, autocommit=True) as connection:
-            found = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'headrace_demo_%'")
+            found = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '^headrace_demo_[0-9a-f]+$'")
             ((schema,),) = found.fetchall()
         self._names[directory.resolve()] = (schema.replace("_", "."), schema)
 
@@ -94,7 +94,7 @@ class Stores:
             part.close()
         self._admin.delete_topics([topic])  # nobody waits for the answer: some were never made
         with psycopg.connect(self._db_url, autocommit=True) as connection:
-            for schema in (name, _whole(name)):
+            for schema in (name, _whole(name), f"{name}_sources"):
                 connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
 
 

@@ -176,6 +176,7 @@ def test_a_stream_ends_with_what_stopped_the_processor(tmp_path: Path) -> None:
 def test_a_stream_ends_when_the_server_stops(tmp_path: Path) -> None:
     with open_store(tmp_path, writer=True, partitions=2) as store:
         rest = list[str]()
+        assert all(store.applied.wait(partition, 0, 30) for partition in range(2))
         with (
             httpx.Client(timeout=WAIT) as http,
             ExitStack() as stack,

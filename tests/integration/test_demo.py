@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from headrace.demo.run import run_demo
 from headrace.errors import BadInputError, UnavailableError
 from headrace.processors.audit import verify
-from tests.integration.stores import adopt_demo, open_store, shared, variables
+from tests.integration.stores import adopt_demo, open_store, places_of, shared, variables
 
 ON_KAFKA = {True: ("--on", "kafka"), False: ()}
 README = Path(__file__).parents[2] / "README.md"
@@ -60,6 +61,21 @@ def test_a_store_is_never_played_over(tmp_path: Path) -> None:
         run_demo(store=tmp_path, as_json=True)
     with open_store(tmp_path, writer=False) as store:
         assert store.log.describe().ends == ends
+
+
+@pytest.mark.shared("embedded, the demo borrows nothing")
+def test_what_it_borrowed_is_given_back(tmp_path: Path) -> None:
+    db_url = places_of(tmp_path).db_url
+    assert db_url is not None
+
+    def schemas() -> set[str]:
+        with psycopg.connect(db_url) as connection:
+            found = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'headrace_demo_%'")
+            return {name for (name,) in found}
+
+    before = schemas()
+    assert "it verifies" in played(tmp_path)
+    assert schemas() == before
 
 
 @pytest.mark.embedded("opens no store")
