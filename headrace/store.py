@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from headrace.errors import HeadraceError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.keys import Keys
@@ -37,7 +37,6 @@ from headrace.processors.engine import Engine
 from headrace.processors.fold_group import fold_group, tables_id
 from headrace.processors.group_fold import GroupFold
 from headrace.processors.verdict_topic import VerdictTopic, address_of, prepare
-from headrace.producers.connections import Connections
 from headrace.producers.intake import Intake
 from headrace.producers.opening import DEFAULT_PARTITIONS, check_key, open_log
 from headrace.producers.vault_postgres import PostgresVault, make_vault
@@ -48,6 +47,9 @@ from headrace.projections.postgres_listener import PostgresApplied
 from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.projections.sqlite import SqliteTables
 from headrace.schemas.registry import Registry
+
+if TYPE_CHECKING:
+    from headrace.producers.connections import Connections
 
 LOG_FILE: Final = "log.db"
 KEY_FILE: Final = Path("keys") / "master"
@@ -178,12 +180,15 @@ class Store:
         return GroupFold(address, self.log, engine, _Told(self.applied), group=group)
 
     @cached_property
-    def connections(self) -> Connections:
+    def connections(self) -> "Connections":
         """The sources that are connected to this store. Opened when first asked for: not everybody may.
 
         :raises HaltError: this role may not use them, or nobody has made a place for them yet.
         :raises UnavailableError: they cannot be reached now.
         """
+        # What providers are asked through takes 0.2 s to import, which commands that connect nothing should not pay.
+        from headrace.producers.connections import Connections  # noqa: PLC0415
+
         if self.places.db_url is None:
             return Connections(SqliteVault(self.directory), self.keys)
         vault = self._opened.enter_context(PostgresVault(Address(self.places.db_url, self.places.db_schema)))

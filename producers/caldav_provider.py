@@ -1,13 +1,15 @@
 """CalDAV as a provider: a calendar on any server, read with a password. It notifies nobody, so it is polled."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headrace.errors import BadInputError
-from headrace.producers.caldav import CaldavSource
 from headrace.producers.provider import Connected, Delivery, Received, Watch
 from headrace.producers.provider_http import ProviderHttp
 from headrace.producers.refusal import RefusedError
+
+if TYPE_CHECKING:
+    from headrace.producers.caldav import CaldavSource
 
 NAME: Final = "caldav"
 
@@ -21,11 +23,14 @@ class Caldav:
         """See :class:`headrace.producers.provider.Provider`."""
         return NAME
 
-    def source(self, connected: Connected, http: ProviderHttp, pseudonym: Callable[[str], str]) -> CaldavSource:
+    def source(self, connected: Connected, http: ProviderHttp, pseudonym: Callable[[str], str]) -> "CaldavSource":
         """See :class:`headrace.producers.provider.Provider`. Of ``http`` only the password is used.
 
         :raises BadInputError: its settings cannot be used.
         """
+        # The library takes half a second to import, which who has no such source should not pay.
+        from headrace.producers.caldav import CaldavSource  # noqa: PLC0415
+
         missing = [name for name in ("url", "username", "calendar") if not connected.settings.get(name)]
         if missing:
             raise BadInputError(f"a CalDAV source needs {', '.join(missing)}: connect it again with that")

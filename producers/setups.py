@@ -1,20 +1,16 @@
-"""The providers that there are, as the settings set them up."""
+"""The providers that there are, as the settings set them up. One that is not set up is not imported either."""
+# ruff: noqa: PLC0415 - each brings libraries that whoever does without it need not wait for
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from headrace.errors import UnavailableError
-from headrace.producers import caldav_provider, gmail, gmail_api, google_calendar, google_calendar_api, graph, graph_api
+from headrace.producers.caldav_provider import NAME as CALDAV
 from headrace.producers.caldav_provider import Caldav
-from headrace.producers.gmail import Gmail
-from headrace.producers.google_calendar import GoogleCalendar
-from headrace.producers.graph import Graph
-from headrace.producers.graph_notification import microsoft_keys
 from headrace.producers.imap import NAME as IMAP
 from headrace.producers.imap import Imap
 from headrace.producers.oauth import OAuthApp
-from headrace.producers.oidc import GoogleKeys
 from headrace.producers.source_syncs import ProviderSetup
 
 _NOWHERE: Final = "https://invalid./"
@@ -55,39 +51,54 @@ def setups(
     :raises UnavailableError: a file with an app's secret cannot be read.
     """
     found = {
-        caldav_provider.NAME: ProviderSetup(Caldav(), _NOWHERE, None),
+        CALDAV: ProviderSetup(Caldav(), _NOWHERE, None),
         IMAP: ProviderSetup(Imap(indexes), _NOWHERE, None),
     }
     if google is not None:
         app = _app("Google", google, _GOOGLE_AUTHORIZE, _GOOGLE_TOKEN, _OFFLINE)
-        found[google_calendar.NAME] = ProviderSetup(
-            GoogleCalendar(), google_calendar_api.BASE_URL, app, _calendar_scope
-        )
+        found |= _google_calendar(app)
         if push is not None:
-            made = Gmail(
-                topic=push.topic, audience=push.audience, service_account=push.service_account, keys=GoogleKeys()
-            )
-            found[gmail.NAME] = ProviderSetup(made, gmail_api.BASE_URL, app, _gmail_scope)
+            found |= _gmail(app, push)
     if microsoft is not None:
         base = f"{_MICROSOFT}/{microsoft_tenant}/oauth2/v2.0"
         app = _app("Microsoft", microsoft, f"{base}/authorize", f"{base}/token", {"prompt": "select_account"})
-        made_graph = Graph(client_id=microsoft.client_id, keys=microsoft_keys())
-        found[graph.NAME] = ProviderSetup(made_graph, graph_api.BASE_URL, app, _graph_scope)
+        found |= _graph(app)
     return found
 
 
-def _gmail_scope(settings: Mapping[str, str]) -> str:
-    return gmail.SCOPES.get(settings.get("content", "headers"), "")
+def _google_calendar(app: OAuthApp) -> dict[str, ProviderSetup]:
+    from headrace.producers.google_calendar import NAME, SCOPES, GoogleCalendar
+    from headrace.producers.google_calendar_api import BASE_URL
+
+    def scope(settings: Mapping[str, str]) -> str:
+        return SCOPES.get(settings.get("scope", "own"), "")
+
+    return {NAME: ProviderSetup(GoogleCalendar(), BASE_URL, app, scope)}
 
 
-def _calendar_scope(settings: Mapping[str, str]) -> str:
-    return google_calendar.SCOPES.get(settings.get("scope", "own"), "")
+def _gmail(app: OAuthApp, push: GmailPush) -> dict[str, ProviderSetup]:
+    from headrace.producers.gmail import NAME, SCOPES, Gmail
+    from headrace.producers.gmail_api import BASE_URL
+    from headrace.producers.oidc import GoogleKeys
+
+    def scope(settings: Mapping[str, str]) -> str:
+        return SCOPES.get(settings.get("content", "headers"), "")
+
+    made = Gmail(topic=push.topic, audience=push.audience, service_account=push.service_account, keys=GoogleKeys())
+    return {NAME: ProviderSetup(made, BASE_URL, app, scope)}
 
 
-def _graph_scope(settings: Mapping[str, str]) -> str:
-    follow = settings.get("follow", "mail")
-    named = follow if follow == "calendar" else f"{follow} {settings.get('content', 'headers')}"
-    return " ".join((*graph.SCOPES.get(named, ()), "offline_access"))
+def _graph(app: OAuthApp) -> dict[str, ProviderSetup]:
+    from headrace.producers.graph import NAME, SCOPES, Graph
+    from headrace.producers.graph_api import BASE_URL
+    from headrace.producers.graph_notification import microsoft_keys
+
+    def scope(settings: Mapping[str, str]) -> str:
+        follow = settings.get("follow", "mail")
+        named = follow if follow == "calendar" else f"{follow} {settings.get('content', 'headers')}"
+        return " ".join((*SCOPES.get(named, ()), "offline_access"))
+
+    return {NAME: ProviderSetup(Graph(client_id=app.client_id, keys=microsoft_keys()), BASE_URL, app, scope)}
 
 
 def _app(provider: str, app: App, authorize_url: str, token_url: str, extra: Mapping[str, str]) -> OAuthApp:

@@ -18,7 +18,6 @@ from headrace.cli.reading import directory, opened_store
 from headrace.errors import BadInputError
 from headrace.log.kafka_address import KafkaAddress
 from headrace.places import Places
-from headrace.producers.caldav import CaldavSource
 from headrace.producers.endpoint import DEFAULT_ENDPOINT, PATH
 from headrace.producers.feed import Feed
 from headrace.producers.schedule import Pace, SourceKey
@@ -143,6 +142,9 @@ def calendar_of(sync: CalendarSync) -> Calendar:
 
 def _calendar_sync(store: Store, sync: CalendarSync) -> tuple[SourceKey, Callable[[SourceKey], Synced]]:
     """The calendar as a source, and what syncs it."""
+    # The library takes half a second to import, which `dev` without a calendar should not pay.
+    from headrace.producers.caldav import CaldavSource  # noqa: PLC0415
+
     account, found = parse_id(sync.account, "account"), calendar_of(sync)
     pseudonym = store.intake.pseudonyms(LOCAL_TENANT, account)
     source = CaldavSource(found.url, found.username, found.password, found.calendar, pseudonym=pseudonym)
