@@ -45,9 +45,11 @@ def setups_of(settings: Settings) -> Mapping[str, ProviderSetup]:
     )
 
 
-def syncs_of(store: Store, settings: Settings) -> SourceSyncs:
-    """What syncs the sources that are connected to a store."""
-    return SourceSyncs(store, store.connections, setups_of(settings), settings.public_url)
+def syncs_of(store: Store, settings: Settings, found: Mapping[str, ProviderSetup] | None = None) -> SourceSyncs:
+    """What syncs the sources that are connected to a store, through the providers ``found`` if somebody has set them up
+    already."""
+    setups_here = found if found is not None else setups_of(settings)
+    return SourceSyncs(store, store.connections, setups_here, settings.public_url)
 
 
 def setup_of(found: Mapping[str, ProviderSetup], provider: str) -> ProviderSetup:
@@ -75,8 +77,7 @@ def host_of(store: Store, settings: Settings) -> SourceHost:
             return None
         return setup.provider.watcher(connected, StoredTokens(store.connections, key_of(connected), setup.app))
 
-    syncs = SourceSyncs(store, store.connections, found, settings.public_url)
-    return SourceHost(store, store.connections, syncs, watch)
+    return SourceHost(store, store.connections, syncs_of(store, settings, found), watch)
 
 
 def notifications_of(store: Store, settings: Settings, registry: CollectorRegistry) -> APIRouter:

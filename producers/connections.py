@@ -145,8 +145,11 @@ class Connections:
 
     def due(self, key: SourceKey) -> Due:
         """What is due."""
-        said = self._get(_DUE, _name(key)) or {}
-        return Due(said.get("compare", False), said.get("watch", False), said.get("asked", False))
+        return _due(self._get(_DUE, _name(key)) or {})
+
+    def all_due(self) -> dict[SourceKey, Due]:
+        """The sources with something due."""
+        return {_key(name): _due(said) for name, said in self._each(_DUE)}
 
     def done(self, key: SourceKey, due: Due) -> None:
         """What :meth:`due` said has been done, and nothing was added since."""
@@ -185,6 +188,10 @@ def _watched(name: str, said: Mapping[str, Any]) -> Watched:
         return Watched(name.partition("/")[0], watch, SourceKey(*said["of"]))
 
     return _read(_WATCH, name, read)
+
+
+def _due(said: Mapping[str, Any]) -> Due:
+    return Due(said.get("compare", False), said.get("watch", False), said.get("asked", False))
 
 
 def _read(realm: str, name: str, read: Callable[[], _Read]) -> _Read:

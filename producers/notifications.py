@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry, Counter
 
 from headrace.errors import AppendUnknownError, HeadraceError
-from headrace.producers.connections import Connections
+from headrace.producers.connections import Connections, Watched
 from headrace.producers.delivery import Limits, read_body
 from headrace.producers.endpoint import PROBLEM, RETRY_SECONDS, UNKNOWN, Problem
 from headrace.producers.hints import Hints
@@ -107,15 +107,21 @@ class _Door:
         delivery = Delivery(request.method, headers, query, body, self._clock())
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(self._limits.waiting)
-        received = await run_sync(self._verified, provider, delivery, limiter=self._threads)
+        looked_up: dict[str, Watched] = {}
+        received = await run_sync(self._verified, provider, delivery, looked_up, limiter=self._threads)
         for hint in dict.fromkeys(received.hints):
-            await self._hint(name, hint, delivery)
+            await self._hint(name, hint, delivery, looked_up.get(hint.watch))
         return received
 
-    def _verified(self, provider: Provider, delivery: Delivery) -> Received:
+    def _verified(self, provider: Provider, delivery: Delivery, looked_up: dict[str, Watched]) -> Received:
+        """What the delivery comes to; the watches that were looked up for that are in ``looked_up`` afterwards."""
+
         def watch(id_: str) -> Watch | None:
             found = self._connections().find_watch(provider.name, id_)
-            return found.watch if found is not None else None
+            if found is None:
+                return None
+            looked_up[id_] = found
+            return found.watch
 
         try:
             return provider.receive(delivery, watch)
@@ -126,9 +132,9 @@ class _Door:
                 "log_unavailable", "it cannot be verified now: send the same notification again later"
             ) from None
 
-    async def _hint(self, name: str, hint: Hint, delivery: Delivery) -> None:
+    async def _hint(self, name: str, hint: Hint, delivery: Delivery, watched: Watched | None) -> None:
         try:
-            source = await run_sync(self._due, name, hint, limiter=self._threads)
+            source = await run_sync(self._due, name, hint, watched, limiter=self._threads)
             added = await self._hints.put(source, delivery, hint.delivery)
         except RefusedError:
             raise
@@ -142,10 +148,10 @@ class _Door:
             ) from None
         self._hinted.labels(name, "yes" if added else "no").inc()
 
-    def _due(self, name: str, hint: Hint) -> SourceKey:
+    def _due(self, name: str, hint: Hint, watched: Watched | None) -> SourceKey:
         """Whose the hint is; what it asks for besides a sync is kept before the hint is."""
         connections = self._connections()
-        watched = connections.find_watch(name, hint.watch)
+        watched = watched or connections.find_watch(name, hint.watch)
         if watched is None:
             raise RefusedError("unknown_watch", "what this names is watched no more: stop its watch")
         compare, watch = hint.kind in _COMPARES, hint.kind in _WATCHES

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Final, Protocol, Self
 
 from headrace.errors import HeadraceError, UnavailableError
@@ -64,18 +65,18 @@ class SourceHost:
         self._watchers: Final[dict[SourceKey, tuple[Watcher, threading.Thread]]] = {}
         self._due: frozenset[SourceKey] = frozenset()
         self._stopping: Final = threading.Event()
+        self._entered: Final = ExitStack()
         self._thread: Final = threading.Thread(target=self._run, name="headrace-sources", daemon=True)
 
     def __enter__(self) -> Self:
-        self._listening = self._parts.applied.listening(self._runner.look)
-        self._listening.__enter__()
+        self._entered.enter_context(self._parts.applied.listening(self._runner.look))
         self._runner.start()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        self._listening.__exit__(None, None, None)
+        self._entered.close()
         self._runner.stop()
         self._thread.join(_STOP_SECONDS)
         for watcher, thread in self._watchers.values():
@@ -85,7 +86,7 @@ class SourceHost:
     def look(self) -> None:
         """See what sources there are and whose; call it when the share changes."""
         found = {key_of(one): one for one in self._connections.all() if self._share(one.tenant, one.account)}
-        self._due = frozenset(key for key in found if any(self._connections.due(key)))
+        self._due = frozenset(self._connections.all_due().keys() & found.keys())
         self._runner.keep(found)
         for gone in self._watchers.keys() - found.keys():
             self._watchers.pop(gone)[0].stop()

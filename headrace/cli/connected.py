@@ -12,6 +12,7 @@ from headrace.errors import BadInputError, HeadraceError
 from headrace.producers.connections import key_of
 from headrace.producers.provider import Connected
 from headrace.producers.schedule import SourceKey
+from headrace.producers.source_syncs import SourceSyncs
 from headrace.projections import known
 from headrace.schemas.envelope import rfc3339
 from headrace.settings import Settings, load_settings
@@ -44,10 +45,11 @@ def add(store: Path | None, wanted: Wanted, password_file: Path | None) -> dict[
             "sources are synced by `headrace dev`, on a store in a directory; with a log in Kafka no process syncs them"
             " in this release"
         )
-    setup = setup_of(setups_of(settings), wanted.provider)
+    found = setups_of(settings)
+    setup = setup_of(found, wanted.provider)
     connected = connected_of(wanted)
     with reading(store) as opened:
-        syncs_of(opened, settings).check(connected)
+        syncs_of(opened, settings, found).check(connected)
         grant = {"password": password_of(password_file)} if setup.app is None else consented(setup, wanted.settings)
         new = opened.connections.add(connected, grant)
     return {**_said(connected), "new": new}
@@ -89,12 +91,12 @@ def examined(store: Path | None) -> list[Finding]:
     """What is wrong with the connected sources, one line for everything that was looked at."""
     settings = load_settings(directory(store))
     with reading(store) as opened:
-        return [finding for one in opened.connections.all() for finding in _examined(opened, settings, one)]
+        syncs = syncs_of(opened, settings)
+        return [finding for one in opened.connections.all() for finding in _examined(opened, settings, syncs, one)]
 
 
-def _examined(store: Store, settings: Settings, connected: Connected) -> Iterator[Finding]:
+def _examined(store: Store, settings: Settings, syncs: SourceSyncs, connected: Connected) -> Iterator[Finding]:
     key, named = key_of(connected), f"{connected.account} {connected.source}"
-    syncs = syncs_of(store, settings)
     for check, look in (("settings", syncs.check), ("grant", syncs.try_grant)):
         try:
             look(connected)
