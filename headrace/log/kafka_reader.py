@@ -13,7 +13,15 @@ from headrace.errors import LogMismatchError
 from headrace.log.carrying import carried
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_copied import CopiedPart
-from headrace.log.kafka_faults import Trouble, client_settings, is_beyond, meaning, silence
+from headrace.log.kafka_faults import (
+    Trouble,
+    client_settings,
+    is_beyond,
+    is_passing,
+    meaning,
+    patiently,
+    silence,
+)
 from headrace.log.port import Stored
 
 GROUP: Final = "headrace-log"
@@ -153,8 +161,12 @@ class Reader:
 
         :raises UnavailableError: the brokers do not answer.
         """
-        with self._cursor(None) as cursor:
-            return cursor.bounds(partition)
+
+        def ask() -> tuple[int, int]:  # when it fetches, the client sits out a leader's change by itself; not here
+            with self._cursor(None) as cursor:
+                return cursor.bounds(partition)
+
+        return patiently(ask, is_passing, self._address.request_seconds)
 
     def fetch(self, partition: int, offset: int, count: int, end: int) -> list[Stored]:
         """``count`` records that are known to be there; ``end`` is as far as the partition is known to go.

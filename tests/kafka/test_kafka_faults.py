@@ -6,9 +6,10 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from headrace.log import kafka_topic
+from headrace.errors import NotFoundError, UnavailableError
+from headrace.log import kafka_reader, kafka_topic
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble
 
@@ -60,3 +61,51 @@ def test_an_end_that_nobody_knows_yet_is_no_end(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(kafka_topic, "AdminClient", NewLeader)
     topic = kafka_topic.Topic(KafkaAddress.parse("kafka://127.0.0.1:1/log"))
     assert topic.ends([0, 1]) == {0: 757, 1: 757}
+
+
+class NoLeader:
+    """A consumer of a partition that nobody leads for a moment, or at all."""
+
+    asked = 0
+    refusals: tuple[int, ...] = ()
+
+    def __init__(self, *_: object) -> None:
+        """Takes any settings."""
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        NoLeader.asked += 1
+        if NoLeader.asked <= len(self.refusals):
+            raise KafkaException(KafkaError(self.refusals[NoLeader.asked - 1]))
+        return 0, 757
+
+    def poll(self, *_: object) -> None:
+        """Nothing to tell."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def reader(monkeypatch: pytest.MonkeyPatch, *refusals: int) -> kafka_reader.Reader:
+    monkeypatch.setattr(NoLeader, "asked", 0)
+    monkeypatch.setattr(NoLeader, "refusals", refusals)
+    monkeypatch.setattr(kafka_reader, "Consumer", NoLeader)
+    return kafka_reader.Reader(KafkaAddress.parse("kafka://127.0.0.1:1/log"))
+
+
+def test_where_a_partition_ends_is_asked_again_while_its_leader_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Met after a broker had been stopped for a while: it was called unavailable though it was back."""
+    passing = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+    assert reader(monkeypatch, *passing).bounds(0) == (0, 757)
+    assert NoLeader.asked == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "raised"),
+    [(KafkaError.UNKNOWN_TOPIC_OR_PART, NotFoundError), (KafkaError._ALL_BROKERS_DOWN, UnavailableError)],
+)
+def test_what_does_not_pass_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, code: int, raised: type[Exception]
+) -> None:
+    with pytest.raises(raised):
+        reader(monkeypatch, code, code).bounds(0)
+    assert NoLeader.asked == 1
