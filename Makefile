@@ -12,7 +12,8 @@ UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup demo demo-kafka test test-on-kafka lint lock chaos bench bench-kafka stack stack-down
+.PHONY: help setup demo demo-kafka test test-on-kafka lint lock chaos bench bench-kafka bench-producers stack \
+	stack-down
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +72,9 @@ bench: $(STAMP)  ## Measure: appends, folds, verdicts, queries
 bench-kafka: $(STAMP)  ## Measure on Kafka and PostgreSQL, beside its peers (an hour; QUICK=1 takes two minutes)
 	@$(BIN)/python -m infra.stack fetch --install jvm
 	@$(BIN)/python -m tests.benchmarks.kafka $(if $(QUICK),--quick) $(PARTS)
+
+bench-producers: $(STAMP)  ## Measure what comes in from providers: notifications, bursts, resyncs (QUICK=1: half a minute)
+	@$(BIN)/python -m tests.benchmarks.producers $(if $(QUICK),--quick) $(PARTS)
 
 stack: $(STAMP)  ## Start a real Kafka and PostgreSQL here, without Docker (PARTS=kafka,postgres,registry BROKERS=1)
 	@$(BIN)/python -m infra.stack up $(if $(PARTS),--parts $(PARTS)) $(if $(BROKERS),--brokers $(BROKERS))

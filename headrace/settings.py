@@ -27,6 +27,10 @@ in that order of precedence.
     client_secret_file = "keys/microsoft"
     tenant = "common"
 
+    [hooks.nylas]                         # docs/providers/hooks.md; POST /v1/notifications/nylas
+    preset = "nylas"                      # or emailengine; or header, encoding, account and the rest
+    secret_files = ["keys/nylas"]         # two while one replaces the other
+
     [[api_keys]]
     name = "drafting-agent"               # proposals made with it are agent/drafting-agent's
     sha256 = "…"                          # of the key; the key itself is stored nowhere
@@ -145,6 +149,31 @@ class MicrosoftApp(BaseModel):
     tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,100}$")] = "common"
 
 
+class HookSection(BaseModel):
+    """How a service signs what it sends, and where its deliveries name its account; see
+    :class:`headrace.producers.hooks.Hook`. What a preset says needs not be said again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    preset: Literal["nylas", "emailengine"] | None = None
+    secret_files: tuple[Path, ...] = Field(default=(), description="relative to the store's directory")
+    header: str | None = None
+    encoding: Literal["hex", "base64", "base64url"] | None = None
+    algorithm: Literal["sha256", "sha384", "sha512"] | None = None
+    prefix: str | None = None
+    timestamp_header: str | None = None
+    tolerance_s: int | None = None
+    account: tuple[str, ...] | None = None
+    delivery: str | None = None
+    delivery_header: str | None = None
+    challenge: str | None = None
+
+    @field_validator("account", mode="before")
+    @classmethod
+    def _one_or_many(cls, said: Any) -> Any:
+        return (said,) if isinstance(said, str) else said
+
+
 class Settings(BaseSettings):
     """One process's settings. Make them with :func:`load_settings`, which words what is wrong with them."""
 
@@ -162,6 +191,7 @@ class Settings(BaseSettings):
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")] | None = None
     google: GoogleApp | None = None
     microsoft: MicrosoftApp | None = None
+    hooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")], HookSection] = {}
     api_keys: tuple[ApiKey, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
 
@@ -259,7 +289,7 @@ def webhook_endpoints(settings: Settings) -> dict[str, Endpoint]:
     )
     endpoints: dict[str, Endpoint] = {}
     for webhook in configured:
-        found = (*webhook.secrets, *(_read_secret(settings.store / file) for file in webhook.secret_files))
+        found = (*webhook.secrets, *(read_secret(settings.store / file) for file in webhook.secret_files))
         if not found:
             raise BadInputError(f"the webhook {webhook.name!r} has no secret: give it secrets or secret_files")
         for secret in found:
@@ -270,7 +300,11 @@ def webhook_endpoints(settings: Settings) -> dict[str, Endpoint]:
     return endpoints
 
 
-def _read_secret(path: Path) -> str:
+def read_secret(path: Path) -> str:
+    """What a file with a webhook's or a hook's secret holds.
+
+    :raises UnavailableError: it cannot be read.
+    """
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -294,4 +328,4 @@ def _default_secret(path: Path) -> str:
                 fresh.unlink()
     except OSError as error:
         raise UnavailableError(f"the webhook secret {path} cannot be made: {error}; check the directory") from None
-    return _read_secret(path)
+    return read_secret(path)

@@ -1,22 +1,28 @@
 """The sources of a store, put together from its settings: what syncs them, and what takes their notifications."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Final, NamedTuple
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 
 from headrace.errors import BadInputError
-from headrace.producers.connections import key_of
+from headrace.processors.group_fold import GroupFold
+from headrace.producers.connections import hook_of, key_of
+from headrace.producers.deliveries import Deliveries
 from headrace.producers.hints import Hints
+from headrace.producers.hooks import Hook, hook
 from headrace.producers.imap import Imap
+from headrace.producers.intake import Intake
 from headrace.producers.notifications import notification_router
 from headrace.producers.oauth import StoredTokens
 from headrace.producers.provider import Connected
+from headrace.producers.redelivery import Redelivery
 from headrace.producers.setups import App, GmailPush, setups
 from headrace.producers.source_host import SourceHost, Watcher
 from headrace.producers.source_syncs import ProviderSetup, SourceSyncs
-from headrace.settings import Settings
+from headrace.settings import Settings, read_secret
 from headrace.store import Store
 
 _SECTIONS: Final = {
@@ -67,8 +73,27 @@ def setup_of(found: Mapping[str, ProviderSetup], provider: str) -> ProviderSetup
     raise BadInputError(f"there is no provider {provider!r}; there are {', '.join(sorted({*found, *_SECTIONS}))}")
 
 
-def host_of(store: Store, settings: Settings) -> SourceHost:
-    """What syncs all of a store's sources in this process, from entering to leaving."""
+class FoldShare:
+    """The :class:`headrace.producers.source_host.Share` of a process that folds some partitions of a log in Kafka: the
+    accounts that live on them. So an account is synced where it is folded, by one process at a time."""
+
+    def __init__(self, fold: GroupFold, intake: Intake) -> None:
+        self._fold: Final = fold
+        self._intake: Final = intake
+
+    def holds(self, tenant: str, account: str) -> bool:
+        """See :class:`headrace.producers.source_host.Share`."""
+        return self._fold.running and self._intake.partition(tenant, account) in self._fold.folded
+
+    def listening(self, listener: Callable[[], object]) -> AbstractContextManager[None]:
+        """See :class:`headrace.producers.source_host.Share`."""
+        return self._fold.listening(listener)
+
+
+def host_of(store: Store, settings: Settings, fold: GroupFold | None = None) -> SourceHost:
+    """What syncs a store's sources in this process, from entering to leaving: those on the partitions of ``fold``, or
+    of the store's own fold where it shares the log with others; else all of them."""
+    shared = fold if fold is not None else store.group_fold
     found = setups_of(settings)
 
     def watch(connected: Connected) -> Watcher | None:
@@ -77,11 +102,50 @@ def host_of(store: Store, settings: Settings) -> SourceHost:
             return None
         return setup.provider.watcher(connected, StoredTokens(store.connections, key_of(connected), setup.app))
 
-    return SourceHost(store, store.connections, syncs_of(store, settings, found), watch)
+    share = FoldShare(shared, store.intake) if shared is not None else None
+    return SourceHost(store, store.connections, syncs_of(store, settings, found), watch, share=share)
 
 
-def notifications_of(store: Store, settings: Settings, registry: CollectorRegistry) -> APIRouter:
-    """The endpoints of the providers that the settings set up."""
+class Notified(NamedTuple):
+    """What takes providers' and hooks' deliveries, and what runs a kept one again."""
+
+    router: APIRouter
+    redelivery: Redelivery
+
+
+def hooks_of(settings: Settings) -> dict[str, Hook]:
+    """The hooks that the settings set up, with their secrets.
+
+    :raises BadInputError: a setting cannot be used.
+    :raises UnavailableError: a file with a secret cannot be read.
+    """
+    found: dict[str, Hook] = {}
+    for name, section in settings.hooks.items():
+        secrets = [read_secret(settings.store / file) for file in section.secret_files]
+        found[name] = hook(name, section.model_dump(exclude_none=True, exclude={"secret_files"}), secrets)
+    return found
+
+
+def check_hook(settings: Settings, wanted: Mapping[str, str]) -> None:
+    """See that the hook that a source's settings name is set up.
+
+    :raises BadInputError: it is not, or it cannot be read.
+    """
+    hooked = hook_of(wanted)
+    if hooked is not None and hooked[0] not in settings.hooks:
+        raise BadInputError(
+            f"there is no hook {hooked[0]!r}: put the section [hooks.{hooked[0]}] into headrace.toml; see"
+            " docs/providers/hooks.md"
+        )
+
+
+def notifications_of(
+    store: Store, settings: Settings, registry: CollectorRegistry, deliveries: Deliveries | None = None
+) -> Notified:
+    """The endpoints of the providers and hooks that the settings set up; ``deliveries`` is told of what comes."""
     providers = {name: setup.provider for name, setup in setups_of(settings).items()}
-    hints = Hints(store.log, store.tables, store.applied, store.intake)
-    return notification_router(providers, lambda: store.connections, hints, registry)
+    hooks, hints = hooks_of(settings), Hints(store.log, store.tables, store.applied, store.intake)
+    router = notification_router(
+        providers, lambda: store.connections, hints, registry, hooks=hooks, deliveries=deliveries
+    )
+    return Notified(router, Redelivery(providers, hooks, lambda: store.connections, hints, store.registry))

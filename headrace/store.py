@@ -110,8 +110,10 @@ class Store:
             opened.callback(self.tables.close)
             if writer and isinstance(self.tables, PostgresTables) and places.shared:
                 opened.enter_context(_listening(self.tables, places, self.applied))
+            self.group_fold: GroupFold | None = None
             if folding:
                 host = self._host(opened)
+                self.group_fold = host if isinstance(host, GroupFold) else None
                 host.start()
                 opened.callback(host.stop)
             folded = self.tables.resume(0)
@@ -174,8 +176,8 @@ class Store:
         assert self.places.db_url is not None
         address = KafkaAddress.parse(self.places.log_url)
         prepare(address, self.log.describe().partitions)
-        verdicts = opened.enter_context(VerdictTopic(address_of(address), self.tables))
-        engine = Engine(self.registry, self.kinds, self.tables, schemas=schemas, before_commit=verdicts.publish)
+        verdicts = opened.enter_context(VerdictTopic(address_of(address)))
+        engine = Engine(self.registry, self.kinds, self.tables, schemas=schemas, publish=verdicts.publish)
         group = fold_group(tables_id(self.places.db_url, self.places.db_schema))
         return GroupFold(address, self.log, engine, _Told(self.applied), group=group)
 

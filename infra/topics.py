@@ -27,7 +27,8 @@ RIGHTS: Final[Mapping[str, Sequence[str]]] = {
 
 
 WORKER_RIGHTS: Final = ("Read", "Write", "Describe", "DescribeConfigs")
-"""What a worker needs on the verdicts' topic. On the log it is a reader. To make the topic it needs Create too."""
+"""What a worker needs on the verdicts' topic. To make the topic it needs Create too. On the log a worker that syncs
+sources is a writer; one that only folds, which takes no master key, need only be a reader."""
 WORKER_GROUPS: Final = (group_fold.GROUP, verdict_topic.GROUP)
 """What the names of the groups begin with that a worker joins."""
 
@@ -51,7 +52,7 @@ def rights_command(server: str, topic: str, who: str, principal: str) -> list[li
 
 
 def worker_rights_command(server: str, topic: str, principal: str) -> list[list[str]]:
-    """What a principal needs to be a worker, besides being a ``reader`` of the log: on the topic and in groups."""
+    """What a principal needs to be a worker, besides its rights on the log: on the verdicts' topic and in groups."""
     allow = ["kafka-acls.sh", "--bootstrap-server", server, "--add", "--allow-principal", principal]
     operations = [word for operation in WORKER_RIGHTS for word in ("--operation", operation)]
     joins = [
@@ -80,7 +81,7 @@ def main() -> None:
     ]
     for who in RIGHTS:
         commands += rights_command(server, topic, who, f"User:headrace-{who}")
-    commands += rights_command(server, topic, "reader", "User:headrace-worker")
+    commands += rights_command(server, topic, "writer", "User:headrace-worker")
     commands += worker_rights_command(server, verdicts, "User:headrace-worker")
     print("\n".join(shlex.join(command) for command in commands))
 

@@ -151,7 +151,8 @@ def _differs(envelope: Envelope, row: dict[str, Any]) -> bool:
         envelope.type,
         envelope.id,
         envelope.source,
-        *envelope.actor,
+        # An echo is the agent's, whoever brought it.
+        *(envelope.actor if row["disposition"] != "echo" else (row["actor_kind"], row["actor_id"])),
         envelope.occurred_at,
         envelope.observed_at,
         envelope.causation,

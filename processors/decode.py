@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace.errors import HaltError, UndecodableError
-from headrace.log.framing import chain
+from headrace.log.framing import chained
 from headrace.log.partitioner import partition_of
 from headrace.log.port import Log, Stored
 from headrace.processors.core.fold import HANDLED
 from headrace.processors.core.model import Entry, Poison, Proposal, Read
-from headrace.schemas.envelope import Envelope, from_headers
+from headrace.schemas.envelope import Envelope, from_named
 from headrace.schemas.refs import EntityRef, Token, parse_account_key
 from headrace.schemas.registry import Registry, datum
 
@@ -77,13 +77,14 @@ class Decoder:
 
         :raises SchemaMissingError: it names a schema version that is not here.
         """
-        self.chain = chain(self.chain, stored)
+        names, values = zip(*stored.headers, strict=True) if stored.headers else ((), ())
+        self.chain = chained(self.chain, stored, names, values)
         tenant = account = ""
         envelope: Envelope | None = None
         try:
             if stored.key is not None:
                 tenant, account = self._account(stored.key)
-            envelope = from_headers(stored.headers)
+            envelope = from_named(names, values)
             return self._entry(stored, tenant, account, envelope)
         except UndecodableError as error:
             proposal = envelope.id if envelope is not None and envelope.type == "proposal.submitted" else None
@@ -116,11 +117,9 @@ class Decoder:
         _validate(envelope.type, decoded.body)
         if envelope.type == "log.opened" and stored.offset == 0:  # a later one opens nothing
             self.partitions = decoded.body["partitions"]
-        proposal = None
+        ref, proposal = EntityRef(tenant, account, envelope.kind, envelope.entity), None
         if envelope.type == "proposal.submitted":
-            proposal = self._proposal(
-                EntityRef(tenant, account, envelope.kind, envelope.entity), envelope, decoded.body, stored.offset
-            )
+            proposal = self._proposal(ref, envelope, decoded.body, stored.offset)
         return Entry(
             stored.offset,
             stored.appended_at,
@@ -133,6 +132,7 @@ class Decoder:
             identity(tenant, account, envelope.source, envelope.id) if account else self._own_identity(envelope),
             body_hash(envelope, stored.value),
             self.chain,
+            ref,
             proposal,
         )
 

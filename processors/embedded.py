@@ -59,6 +59,7 @@ class EmbeddedHost:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        self._folding.close()
         return not self._thread.is_alive()
 
     def _run(self) -> None:

@@ -17,7 +17,7 @@ from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Memory, PartitionRow, ProposalKey
 from headrace.processors.core.model import Entry, Poison, Proposal
 from headrace.processors.decode import Decoder
-from headrace.projections.port import Tables, Wants
+from headrace.projections.port import Publish, Tables, Wants
 from headrace.schemas.refs import Token
 from headrace.schemas.registry import Registry
 
@@ -35,6 +35,13 @@ class Decoded(NamedTuple):
     partitions: int
 
 
+class Folded(NamedTuple):
+    """A batch and what it did, not committed yet."""
+
+    records: Sequence[Stored]
+    memory: Memory
+
+
 class Engine:
     """Folds partitions of one log into tables. Not thread-safe per partition: one owner at a time, fenced anyway."""
 
@@ -45,16 +52,16 @@ class Engine:
         tables: Tables,
         *,
         schemas: Callable[[], Registry] | None = None,
-        before_commit: Callable[[Memory], object] | None = None,
+        publish: Publish | None = None,
     ) -> None:
-        """``schemas`` is asked by :meth:`look_for_schemas`; without it the registry stays as it is. ``before_commit``
-        is called with what a batch did, before that is committed, and again with the same if the batch is folded
-        again: for what must not get lost (at least once). If it raises, nothing is committed."""
+        """``schemas`` is asked by :meth:`look_for_schemas`; without it the registry stays as it is. ``publish`` makes
+        known what a batch did before that is committed, and the same again if the batch is folded again (at least
+        once)."""
         self._registry = registry
         self._kinds = dict(kinds)
         self._tables = tables
         self._schemas = schemas
-        self._before_commit = before_commit
+        self._publish = publish
         self._partitions: dict[int, PartitionRow] = {}
         self._log_id: bytes | None = None
 
@@ -119,14 +126,18 @@ class Engine:
         return Decoded(records, items, chain, decoder.chain, decoder.partitions)
 
     def apply(self, partition: int, batch: Sequence[Stored] | Decoded) -> Memory:
-        """Fold a batch that begins at the partition's next offset; returns what it did, already committed.
+        """:meth:`fold` a batch and :meth:`commit` it; returns what it did."""
+        return self.commit(self.fold(partition, batch))
+
+    def fold(self, partition: int, batch: Sequence[Stored] | Decoded) -> Folded:
+        """Fold a batch that begins at the partition's next offset; nothing is written yet.
 
         The batch holds at least one record. One that :meth:`decode` made ready and that does not follow what was
-        applied last (a batch before it failed, say) is decoded anew. After an :class:`UnavailableError` call
-        :meth:`resume` again: only the answer to the commit may have got lost.
+        committed last (a batch before it failed, say) is decoded anew. Until what this returns is committed or dropped
+        no other batch of the partition may be folded; batches of other partitions may, by another thread.
 
-        :raises HaltError: nothing was written, and this processor must stop.
-        :raises FencedError: another owner moved the partition on; nothing was written.
+        :raises HaltError: this processor must stop.
+        :raises FencedError: another owner moved the partition on.
         :raises UnavailableError: the tables do not answer; try again from where they are then.
         """
         before = self._partitions[partition]
@@ -144,10 +155,20 @@ class Engine:
         except KindError:
             self._check_fence(before)
             raise
-        if self._before_commit is not None:
-            self._before_commit(memory)
-        self._tables.commit(memory, records)
-        self._partitions[partition] = row
+        return Folded(records, memory)
+
+    def commit(self, folded: Folded) -> Memory:
+        """Write what a batch did, with the next offset, in one transaction; returns it.
+
+        After an :class:`UnavailableError` call :meth:`resume` again: only the answer may have got lost.
+
+        :raises HaltError: nothing was written, and this processor must stop.
+        :raises FencedError: another owner moved the partition on; nothing was written.
+        :raises UnavailableError: the tables do not answer; try again from where they are then.
+        """
+        memory = folded.memory
+        self._tables.commit(memory, folded.records, self._publish)
+        self._partitions[memory.partition.partition] = memory.partition
         return memory
 
     def _check_opening(self, row: PartitionRow, item: Entry | Poison) -> None:
@@ -181,24 +202,23 @@ class Engine:
                 if item.proposal is not None:
                     wants.proposals.add((item.tenant, item.account, item.proposal))
                 continue
-            if not item.account:
-                continue
+            _want(wants, item)
             if item.proposal is not None:
                 if item.proposal.fault is None:
                     judged.append(item.proposal)
                 wants.proposals.add((item.tenant, item.account, item.envelope.id))
-            elif item.role == "record" and item.envelope.type.startswith(_ANSWERS):
+            elif item.account and item.role == "record" and item.envelope.type.startswith(_ANSWERS):
                 wants.proposals.add((item.tenant, item.account, item.body["proposal"]))
-        if wants.proposals:
-            self._tables.load(memory, wants)
-            judged += [row.proposal for row in memory.proposals.values() if row.verdict != "malformed"]
-        wants = Wants()
-        for item in items:
-            if isinstance(item, Entry):
-                _want(wants, item)
         for proposal in judged:
             _want_reads(wants, memory.partition, proposal)
         self._tables.load(memory, wants)
+        earlier = [row.proposal for row in memory.proposals.values() if row.verdict != "malformed"]
+        if earlier:  # answered, or submitted again
+            more = Wants()
+            for proposal in earlier:
+                _want_reads(more, memory.partition, proposal)
+            self._tables.load(memory, _besides(more, wants))
+            judged += earlier
         wants = _between(memory, judged)
         wants.proposals = _under_way(memory)
         self._tables.load(memory, wants)
@@ -212,7 +232,11 @@ def _want(wants: Wants, entry: Entry) -> None:
         wants.identities.add(entry.identity)
     if envelope.kind:
         wants.entities.add(entry.ref)
-    if envelope.sync is not None or envelope.type.startswith("source."):
+    if envelope.sync is not None:
+        wants.accounts.add((entry.tenant, entry.account))
+    if entry.role == "event":
+        return
+    if envelope.type.startswith("source."):
         wants.accounts.add((entry.tenant, entry.account))
     if envelope.type.startswith("claim."):
         wants.claims.add(entry.ref)
@@ -232,6 +256,16 @@ def _want_reads(wants: Wants, partition: PartitionRow, proposal: Proposal) -> No
         basis = read.basis
         if basis is not None and basis.partition == partition.partition and basis.offset < partition.next_offset:
             wants.known.add(basis.offset)
+
+
+def _besides(more: Wants, loaded: Wants) -> Wants:
+    """What is wanted of entities, accounts, claims and offsets that is not loaded yet."""
+    return Wants(
+        entities=more.entities - loaded.entities,
+        accounts=more.accounts - loaded.accounts,
+        claims=more.claims - loaded.claims,
+        known=more.known - loaded.known,
+    )
 
 
 def _under_way(memory: Memory) -> set[ProposalKey]:

@@ -18,7 +18,9 @@ the log asks for what is not installed      log
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Set
+from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -44,6 +46,10 @@ _DRAIN: Final = 4
 _TELL_SECONDS: Final = 1.0
 """How often the group's offsets are written."""
 _log: Final = logging.getLogger("headrace.fold")
+
+
+_Batch = tuple[int, list[Stored]]
+"""A partition and records of it that follow one another."""
 
 
 class FoldCounts(NamedTuple):
@@ -90,6 +96,7 @@ class GroupFold:
         self._failure: HeadraceError | None = None
         self._joined = False
         self._rebalances = 0
+        self._listeners: Final[set[Callable[[], object]]] = set()
         self._told: Final[dict[int, int]] = {}
         self._told_at = 0.0
         self._stopping: Final = threading.Event()
@@ -135,6 +142,16 @@ class GroupFold:
     def folded(self) -> Mapping[int, int]:
         """The partitions assigned to this worker that it folds or waits to fold, with the first offset that is not."""
         return dict(self._folding.next)
+
+    @contextmanager
+    def listening(self, listener: Callable[[], object]) -> Generator[None]:
+        """While it lasts ``listener`` is called when partitions have been given or taken, from the fold's thread: it
+        must return at once."""
+        self._listeners.add(listener)
+        try:
+            yield
+        finally:
+            self._listeners.discard(listener)
 
     @property
     def paused(self) -> Mapping[int, HeadraceError]:
@@ -193,14 +210,15 @@ class GroupFold:
         first = self._open.poll(self._folding.until_due(_IDLE_SECONDS))
         if first is not None:
             arrived: dict[int, list[Stored]] = {}
-            for message in (first, *self._open.consume(self._most - 1, 0)):
+            messages = (first, *self._open.consume(self._most - 1, 0))
+            for message in messages:
                 error = message.error()
                 if error is None:
                     record = stored(message)
                     arrived.setdefault(record.partition, []).append(record)
                 else:
                     self._judge(error, message)
-            self._take_all(arrived)
+            self._take_all(arrived, more=len(messages) == self._most)
         if self._failure is not None:
             raise self._failure
         for partition in self._folding.due[:1]:  # one at a time: what it waits for may take long to say no
@@ -212,40 +230,58 @@ class GroupFold:
         assert self._consumer is not None
         return self._consumer
 
-    def _take_all(self, arrived: Mapping[int, list[Stored]]) -> None:
-        trouble: HeadraceError | None = None
+    def _take_all(self, arrived: Mapping[int, list[Stored]], *, more: bool) -> None:
+        """Fold what was fetched, the partitions in turn: one's batch is folded while another's is committed. ``more``:
+        the last one is left under way, since there is more to fold than was fetched."""
+        before = self._folding.paused.keys()
+        self._folding.settle()
+        trouble = self._hold_failed(before)
+        queues: list[list[_Batch]] = []
         for partition, records in arrived.items():
+            try:
+                queues.append([(partition, records)] if trouble is not None else self._batches(partition, records))
+            except UnavailableError as error:
+                self._pause(partition, error)
+                trouble = error
+        before = self._folding.paused.keys()
+        turns = [batch for turn in zip_longest(*queues) for batch in turn if batch is not None]
+        for number, (partition, records) in enumerate(turns, 1):
+            if self._stopping.is_set():
+                break
             if trouble is None:
-                trouble = self._take(partition, records)
+                self._folding.fold(partition, records, more=more or number < len(turns))
+                trouble = self._hold_failed(before)
             elif partition in self._folding.next and partition not in self._folding.paused:
                 # What does not answer for one will not for the next: do not wait for each.
                 self._pause(partition, trouble)
+        if not more:
+            self._folding.settle()
+            self._hold_failed(before)
 
-    def _take(self, partition: int, records: list[Stored]) -> HeadraceError | None:
-        """Fold what was fetched of a partition, if it is still ours and follows what was folded. Returns the trouble
-        that others will have too."""
+    def _batches(self, partition: int, records: list[Stored]) -> list[_Batch]:
+        """What was fetched of a partition, as batches, if it is still ours and follows what was folded.
+
+        :raises UnavailableError: the log, which was copied from elsewhere, does not say what the records were there.
+        """
         place = self._folding.next.get(partition)
         if place is None or partition in self._folding.paused:
-            return None  # given away, stopped or paused since: whoever goes on with it reads it again
+            return []  # given away, stopped or paused since: whoever goes on with it reads it again
         behind = next((n for n, record in enumerate(records) if record.offset >= place), len(records))
         found = records[behind:]  # what was fetched before a seek is left out
         if found and (found[0].offset, found[-1].offset) != (place, place + len(found) - 1):
             # Either the log has a hole, or the tables went back: reading from where they are tells.
             self._pause(partition, UnavailableError(f"offset {place} was not fetched, but {found[-1].offset} was"))
-            return None
-        try:
-            found = self._log.originals(found)
-        except UnavailableError as error:
-            self._pause(partition, error)
-            return error
-        for start in range(0, len(found), self._folding.batch):
-            if self._stopping.is_set():
-                break
-            if not self._folding.fold(partition, found[start : start + self._folding.batch]):
-                self._hold([partition])
-                why = self._folding.paused.get(partition)
-                return why if isinstance(why, UnavailableError) else None
-        return None
+            return []
+        found, size = self._log.originals(found), self._folding.batch
+        return [(partition, found[start : start + size]) for start in range(0, len(found), size)]
+
+    def _hold_failed(self, before: Set[int]) -> HeadraceError | None:
+        """Fetch nothing more of partitions that wait or have stopped. Returns the trouble that one which did not wait
+        ``before`` has met, where others will meet it too."""
+        paused = self._folding.paused
+        self._hold({**paused, **self._folding.stopped})
+        new = (why for partition, why in paused.items() if partition not in before)
+        return next((why for why in new if isinstance(why, UnavailableError)), None)
 
     def _retry(self, partition: int) -> None:
         """Try a paused partition with what the log has now; once that works, fetch it again."""
@@ -298,6 +334,7 @@ class GroupFold:
         self._open.resume([TopicPartition(place.topic, place.partition) for place in places])
         self._hold(place.partition for place in places if place.partition in self._folding.paused)
         _log.info("assigned partitions %s", sorted(self._folding.next))
+        self._moved()
 
     def _revoked(self, _: Consumer, places: list[TopicPartition]) -> None:
         self._tell(at_once=True)
@@ -310,10 +347,18 @@ class GroupFold:
     def _forget(self, places: list[TopicPartition]) -> None:
         self._rebalances += 1
         for place in places:
-            self._folding.forget(place.partition)
+            try:
+                self._folding.forget(place.partition)
+            except HeadraceError as error:
+                self._failure = self._failure or error
             self._told.pop(place.partition, None)
         self._open.incremental_unassign(places)
         _log.info("left with partitions %s", sorted(self._folding.next))
+        self._moved()
+
+    def _moved(self) -> None:
+        for listener in tuple(self._listeners):
+            listener()
 
     def _tell(self, *, at_once: bool = False) -> None:
         """Write the group's offsets, for lag tools; headrace never reads them, so nobody waits for it."""
@@ -332,6 +377,10 @@ class GroupFold:
             _log.info("the group's offsets were not written: %s", error)
 
     def _leave(self) -> None:
+        try:
+            self._folding.close()
+        except HeadraceError as error:
+            self._failure = self._failure or error
         try:
             self._tell(at_once=True)
             self._open.close()

@@ -10,11 +10,13 @@ from typing import Any, Final, NamedTuple
 
 from headrace.errors import LogMismatchError
 from headrace.log.port import Log, Stored
+from headrace.processors.core import echoes
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.model import ClaimRow, EntityRow, Event, Intent
 from headrace.projections import queries
 from headrace.projections.port import Reader
 from headrace.projections.queries import Horizon
+from headrace.schemas.envelope import from_headers
 from headrace.schemas.refs import ActorRef, EntityRef, Token
 from headrace.schemas.registry import Registry
 
@@ -43,10 +45,10 @@ def entity_at(reader: Reader, log: Log, registry: Registry, *, kind: Kind, ref: 
         raise LogMismatchError(f"partition {at.partition}: the tables lack offset {at.offset}; rebuild them")
     horizon = Horizon(at.log_id, at.partition, at.offset + 1, last["chain"], last["log_time"])
     events = _events(reader, ref, at.offset)
-    bodies = _bodies(log, registry, at.partition, [event["offset"] for event in events])
+    said = _said(log, registry, at.partition, [event["offset"] for event in events])
     row = EntityRow(ref)
     for event in events:
-        _step(reader, kind, row, event, bodies[event["offset"]])
+        _step(reader, kind, row, event, said[event["offset"]])
     return Past(horizon, row if row.exists else None, _claim_at(reader, log, registry, ref, at))
 
 
@@ -67,17 +69,18 @@ def _events(reader: Reader, ref: EntityRef, until: int) -> list[dict[str, Any]]:
     return sorted(found, key=lambda event: int(event["offset"]))
 
 
-def _step(reader: Reader, kind: Kind, row: EntityRow, event: Mapping[str, Any], body: Mapping[str, Any]) -> None:
-    """What the record did to the entity, by what the index says became of it."""
-    disposition, named = event["disposition"], event["proposal"]
+def _step(
+    reader: Reader, kind: Kind, row: EntityRow, event: Mapping[str, Any], said: tuple[ActorRef, Mapping[str, Any]]
+) -> None:
+    """What the record did to the entity, by what the index says became of it. ``said``: who brought it, and its body
+    (in the index an echo is its agent's)."""
+    disposition, named, (by, body) = event["disposition"], event["proposal"], said
     if disposition in _FACTS:
-        actor = ActorRef(event["actor_kind"], event["actor_id"])
-        row.state = kind.evolve(row.state, Event(event["type"], body, actor))
+        row.state = kind.evolve(row.state, Event(event["type"], body, by))
         if body.get("content") is not None:
             row.content, row.content_key = body["content"], body.get("content_key")
-        for intent in row.intents:
-            if intent.attempt is not None:
-                intent.clean = False
+        tried = (one for one in (*row.awaited, *row.intents) if one.proposal == named)
+        echoes.settle(row, next(tried, None) if disposition == "echo" else None)
         if disposition == "echo":
             _end(row, named)
     elif disposition == "accepted":
@@ -86,22 +89,26 @@ def _step(reader: Reader, kind: Kind, row: EntityRow, event: Mapping[str, Any], 
             raise LogMismatchError(f"the tables lack the proposal {named}, which was accepted; rebuild them")
         row.intents.append(Intent(named, proposal.proposal.type, proposal.proposal.data, event["offset"]))
     else:
-        _delivery(kind, row, disposition, named, body)
+        _delivery(reader, kind, row, event, body)
     if event["effect"] is not None:
         if row.first_offset < 0:
             row.first_offset = event["offset"]
         row.head_offset, row.head_check, row.head_time = event["offset"], event["chain"][:8], event["log_time"]
 
 
-def _delivery(kind: Kind, row: EntityRow, disposition: str, named: str, body: Mapping[str, Any]) -> None:
+def _delivery(reader: Reader, kind: Kind, row: EntityRow, event: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+    disposition, named = event["disposition"], event["proposal"]
     intent = next((one for one in row.intents if one.proposal == named), None)
     if disposition == "granted" and intent is not None:
-        intent.attempt, intent.foreseen, intent.clean = body["attempt"], body["foreseen"], True
+        proposal = queries.proposal(reader, row.ref[:2], named)
+        echoes.attempt(intent, body, proposal.proposal.actor.id if proposal is not None else "")
     elif disposition == "unknown" and intent is not None:
         intent.unknown = True
     elif disposition not in ("granted", "unknown"):
         if disposition == "succeeded" and intent is not None and intent.clean:
             row.state = kind.foresee(row.state, intent.type, intent.data)
+        if disposition == "succeeded" and intent is not None:
+            echoes.succeeded(row, intent, body["reference"])
         _end(row, named)
 
 
@@ -114,8 +121,7 @@ def _claim_at(reader: Reader, log: Log, registry: Registry, ref: EntityRef, at: 
     event = queries.last_claim_record(reader, ref, at.offset)
     if event is None or event["type"] != "claim.taken":
         return None
-    actor = ActorRef(event["actor_kind"], event["actor_id"])
-    body = _bodies(log, registry, at.partition, [event["offset"]])[event["offset"]]
+    actor, body = _said(log, registry, at.partition, [event["offset"]])[event["offset"]]
     return ClaimRow(ref, body["claim"], actor.name, body["until"], event["offset"])
 
 
@@ -134,8 +140,14 @@ def stored_at(log: Log, partition: int, offsets: Iterable[int]) -> Iterator[Stor
             raise LogMismatchError(f"partition {partition}: the log lacks records that were folded; restore it")
 
 
-def _bodies(log: Log, registry: Registry, partition: int, offsets: Iterable[int]) -> dict[int, Mapping[str, Any]]:
-    return {stored.offset: registry.decode(stored.value).body for stored in stored_at(log, partition, offsets)}
+def _said(
+    log: Log, registry: Registry, partition: int, offsets: Iterable[int]
+) -> dict[int, tuple[ActorRef, Mapping[str, Any]]]:
+    """Who brought these records, and what they say."""
+    return {
+        stored.offset: (from_headers(stored.headers).actor, registry.decode(stored.value).body)
+        for stored in stored_at(log, partition, offsets)
+    }
 
 
 def _runs(offsets: Iterable[int]) -> Iterator[list[int]]:

@@ -8,18 +8,23 @@ anything else                               is the host's to judge
 ==========================================  ====================================================================
 
 Whoever waits for a partition that has stopped is told why.
+
+While one batch is committed, and the server has its own work with that, a batch of another partition may be decoded and
+folded: at most one is under way. A partition's own batches never overlap, since each is folded over what the one before
+it left in the tables.
 """
 
 import logging
 import time
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from headrace.errors import HeadraceError, KindError, SchemaMissingError, UnavailableError
 from headrace.log.port import Log, Stored
 from headrace.processors.applied import Applied
-from headrace.processors.engine import Engine
+from headrace.processors.engine import Engine, Folded
 
 BATCH: Final = 1_000
 """Records folded in one transaction at most."""
@@ -33,6 +38,14 @@ class _Pause(NamedTuple):
     until: float
     seconds: float
     error: HeadraceError
+
+
+class _UnderWay(NamedTuple):
+    """A batch that is being committed."""
+
+    partition: int
+    folded: Folded
+    commit: Future[object]
 
 
 class PartitionFolding:
@@ -65,6 +78,8 @@ class PartitionFolding:
         self.batch: Final = batch
         self._passing: Final = passing
         self._paused: Final[dict[int, _Pause]] = {}
+        self._committer: Final = ThreadPoolExecutor(1, "headrace-commit")
+        self._under_way: _UnderWay | None = None
 
     def begin(self, partition: int) -> None:
         """Take the partition on, from where the tables are.
@@ -72,10 +87,17 @@ class PartitionFolding:
         :raises HaltError: this process must not judge this log.
         :raises UnavailableError: log or tables cannot be read now.
         """
+        self._settle(partition)
         self.next[partition] = self._engine.resume(self._log, partition)
 
     def forget(self, partition: int) -> None:
         """The partition is somebody else's now."""
+        try:
+            self._settle(partition)
+        finally:
+            self._drop(partition)
+
+    def _drop(self, partition: int) -> None:
         self._engine.forget(partition)
         self.next.pop(partition, None)
         self.stopped.pop(partition, None)
@@ -103,6 +125,7 @@ class PartitionFolding:
     def catch_up(self, partition: int) -> bool:
         """Read and fold one batch; whether there may be more."""
         count = 0
+        self._settle(partition)
         with self.guarded(partition):
             if partition in self._paused:
                 self.begin(partition)  # what the tables hold now decides: perhaps only a commit's answer got lost
@@ -111,11 +134,31 @@ class PartitionFolding:
             count = len(records)
         return count >= self.batch
 
-    def fold(self, partition: int, records: Sequence[Stored]) -> bool:
-        """Fold a batch that begins where the partition is; whether that worked."""
+    def fold(self, partition: int, records: Sequence[Stored], *, more: bool = False) -> None:
+        """Fold a batch that begins where the partition is. With ``more`` to come, it may only be on its way into the
+        tables afterwards: whether that worked, :meth:`settle` or the next batch finds out."""
+        self._settle(partition)
+        if partition not in self.next or partition in self._paused:
+            return
         with self.guarded(partition):
-            self._fold(partition, records)
-        return partition in self.next and partition not in self._paused
+            self._fold(partition, records, more=more)
+
+    def settle(self) -> None:
+        """Wait for the batch that is under way into the tables. What goes wrong with it is its partition's."""
+        found, self._under_way = self._under_way, None
+        if found is not None:
+            with self.guarded(found.partition):
+                found.commit.result()
+                self._committed(found.partition, found.folded)
+
+    def _settle(self, partition: int) -> None:
+        if self._under_way is not None and self._under_way.partition == partition:
+            self.settle()
+
+    def close(self) -> None:
+        """Wait for what is under way, and end. Harmless when repeated."""
+        self.settle()
+        self._committer.shutdown()
 
     @contextmanager
     def guarded(self, partition: int) -> Generator[None]:
@@ -146,21 +189,27 @@ class PartitionFolding:
             self._engine.look_for_schemas()
         self._applied.pause(partition, error)
 
-    def _fold(self, partition: int, records: Sequence[Stored]) -> None:
+    def _fold(self, partition: int, records: Sequence[Stored], *, more: bool = False) -> None:
         """Fold one batch. Where one record cannot be, those before it are."""
         if not records:
             return
         try:
-            self._apply(partition, records)
+            folded = self._engine.fold(partition, records)
         except (SchemaMissingError, KindError):
             if len(records) == 1:
                 raise
             for record in records:
-                self._apply(partition, [record])
+                self._fold(partition, [record])
                 self._applied.advance(partition, self.next[partition])
+            return
+        self.settle()
+        if more:
+            self._under_way = _UnderWay(partition, folded, self._committer.submit(self._engine.commit, folded))
+        else:
+            self._engine.commit(folded)
+            self._committed(partition, folded)
 
-    def _apply(self, partition: int, records: Sequence[Stored]) -> None:
-        self._engine.apply(partition, records)
-        self.next[partition] += len(records)
-        self.records += len(records)
+    def _committed(self, partition: int, folded: Folded) -> None:
+        self.next[partition] += len(folded.records)
+        self.records += len(folded.records)
         self.batches += 1

@@ -20,7 +20,7 @@ Source of the headers: CloudEvents 1.0.2 and its Kafka protocol binding, §3.2.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -30,14 +30,13 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.errors import FencedError, HaltError, HeadraceError, NotFoundError, UnavailableError
+from headrace.errors import HaltError, HeadraceError, NotFoundError, UnavailableError
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_appender import Appender
+from headrace.log.kafka_appender import Appender, Outcome
 from headrace.log.kafka_faults import Trouble, already_there, answer, client_settings, patiently
 from headrace.log.kafka_topic import Topic
 from headrace.log.port import Headers, Record
 from headrace.processors.core.memory import Judged, Memory
-from headrace.projections.port import Tables
 from headrace.schemas.envelope import SPEC_VERSION, rfc3339
 
 GROUP: Final = "headrace-delivery"
@@ -201,14 +200,12 @@ def read_message(key: bytes | None, headers: Mapping[str, bytes], value: bytes) 
 
 
 class VerdictTopic:
-    """Publishes; :meth:`publish` is what :class:`headrace.processors.engine.Engine` calls before each commit.
-    ``tables`` are those that the engine commits to."""
+    """Publishes; :meth:`publish` is what :class:`headrace.processors.engine.Engine` is given."""
 
-    def __init__(self, address: KafkaAddress, tables: Tables) -> None:
+    def __init__(self, address: KafkaAddress) -> None:
         self.address: Final = address
         self.published = 0
         """Messages that the brokers have acknowledged, repetitions included."""
-        self._tables: Final = tables
         self._making: Final = threading.Lock()
         self._appender: Appender | None = None
         self._retired: Final[list[Appender]] = []
@@ -221,19 +218,24 @@ class VerdictTopic:
     ) -> None:
         self.close()
 
-    def publish(self, memory: Memory) -> None:
-        """Publish what a batch judged; returns once the brokers have all of it.
-
-        :raises FencedError: another owner moved the partition on: what was judged here may be wrong.
-        :raises UnavailableError: the brokers do not have all of it, or the tables do not answer; publish it again.
+    def publish(self, memory: Memory) -> Callable[[], None]:
+        """Begin to publish what a batch judged: for the transaction that commits it, once that has fenced it. Before
+        that it must not get out: what a worker that was paused for long has loaded may be ahead of what it folds. What
+        is returned waits until the brokers have all of it, and raises :class:`UnavailableError` where they have not:
+        publish it again.
         """
         if not memory.judged:
-            return
-        self._check_fence(memory)
+            return _nothing
         partition = memory.partition
         records = [record_of(partition.log_id, partition.partition, judged) for judged in memory.judged]
-        self._send(partition.partition, records)
-        self.published += len(records)
+        appender = self._open()
+        outcomes = appender.begin(records)
+
+        def wait() -> None:
+            self._check(appender, partition.partition, outcomes())
+            self.published += len(records)
+
+        return wait
 
     def close(self) -> None:
         """Let go of the brokers. Harmless when repeated."""
@@ -244,32 +246,26 @@ class VerdictTopic:
         for appender in appenders:
             appender.close()
 
-    def _check_fence(self, memory: Memory) -> None:
-        """What a worker that was paused for long loads may be ahead of what it folds. The commit would refuse that;
-        here it must not get out either. Offsets only grow, so that all that was loaded so far is of ``first_offset``
-        (a crash of the database, which may take them back, breaks the connection that is asked)."""
-        partition = memory.partition.partition
-        now = self._tables.resume(partition)
-        if (now.next_offset if now is not None else 0) != memory.first_offset:
-            raise FencedError(
-                f"partition {partition} is no longer at offset {memory.first_offset}: another processor owns it; this"
-                " one published nothing"
-            )
-
-    def _send(self, partition: int, records: Sequence[Record]) -> None:
+    def _open(self) -> Appender:
         with self._making:
             if self._appender is not None and self._appender.fatal is not None:
                 self._retired.append(self._appender)
                 self._appender = None
             if self._appender is None:
                 self._appender = Appender(self.address, MAX_MESSAGE_BYTES)
-            appender = self._appender
-        failed = [outcome for outcome in appender.send(records) if outcome.offset is None]
+            return self._appender
+
+    def _check(self, appender: Appender, partition: int, outcomes: Sequence[Outcome]) -> None:
+        failed = [outcome for outcome in outcomes if outcome.offset is None]
         if failed:
             error = next((outcome.error for outcome in failed if outcome.error is not None), None)
             why = f"{error.str()} ({error.name()})" if error is not None else "the client never said"
             raise UnavailableError(
-                f"{len(failed)} of {len(records)} verdicts of partition {partition} were not published to"
+                f"{len(failed)} of {len(outcomes)} verdicts of partition {partition} were not published to"
                 f" {self.address}: {why}{appender.trouble}; check the brokers and this client's rights; nothing was"
                 " committed, and it is tried again"
             )
+
+
+def _nothing() -> None:
+    """What waiting for nothing takes."""

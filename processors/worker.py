@@ -2,7 +2,9 @@
 
 ``headrace worker`` runs it; so does plain ``faust -A headrace.processors.worker worker -l info``. Faust owns the
 process: start, crash and stop, timers, the web server, and the agent on the verdicts' topic. The fold is
-:class:`headrace.processors.group_fold.GroupFold`, in a thread and a consumer group of its own.
+:class:`headrace.processors.group_fold.GroupFold`, in a thread and a consumer group of its own. Beside it run the syncs
+of the sources whose accounts it folds: :mod:`headrace.worker_sources`, a
+:class:`headrace.processors.companion.Companion`.
 
 ==============  ====================================================================================================
 exit code 0     it was told to stop (SIGTERM, SIGINT) and has
@@ -29,7 +31,8 @@ from faust.web.drivers import aiohttp as aiohttp_driver
 from mode import CrashingSupervisor
 
 from headrace.errors import BadInputError, HaltError, HeadraceError, NotFoundError, UnavailableError
-from headrace.processors import collector
+from headrace.processors import collector, companion
+from headrace.processors.companion import Companion, CompanionService
 from headrace.processors.fold_service import STOP_SECONDS, FoldService
 from headrace.processors.group_fold import SESSION_SECONDS
 from headrace.processors.sparing import spare
@@ -44,7 +47,7 @@ UNAVAILABLE: Final = 5
 HALTED: Final = 6
 CHECK_SECONDS: Final = 30.0
 """How often the log is checked: whether it is the one it was, and kept as it must be."""
-GRACE_SECONDS: Final = STOP_SECONDS + 20.0
+GRACE_SECONDS: Final = STOP_SECONDS + companion.STOP_SECONDS + 12.0
 """How long stopping may take; then the process ends as it is, which loses nothing."""
 _RETRY_SECONDS: Final = 0.2
 _RETRY_AT_MOST_SECONDS: Final = 5.0
@@ -77,13 +80,17 @@ class _Web(aiohttp_driver.Web):
 class WorkerApp(faust.App):
     """Faust's app with the parts that a worker needs. With ``port`` 0 its web server takes a free one."""
 
-    def __init__(self, parts: WorkerParts, *, port: int, **more: Any) -> None:
+    def __init__(self, parts: WorkerParts, beside: Companion | None, *, port: int, **more: Any) -> None:
         self.parts: Final = parts
+        self.beside: Final = beside
         self.free_port: Final = not port
         self.failure: HeadraceError | None = None
         """Why it ends, if it was not told to."""
         self.announce: Callable[[str], object] = lambda url: _log.info("metrics and health at %s", url)
         self.fold_service: Final = FoldService(parts.fold, self._halted)
+        self._companions: Final = (
+            [CompanionService(beside, lambda: self.fold_service.fold)] if beside is not None else []
+        )
         self.health: WorkerHealth | None = None
         super().__init__(parts.delivery_group, web_port=port or _FAUST_PORT, **more)
 
@@ -103,10 +110,12 @@ class WorkerApp(faust.App):
 
     def on_init_dependencies(self) -> Iterable[Any]:
         """The fold before everything else: it need not wait for Faust's own consumer."""
-        return [self.fold_service, *super().on_init_dependencies(), _Announcement(self)]
+        return [self.fold_service, *self._companions, *super().on_init_dependencies(), _Announcement(self)]
 
     async def on_stop(self) -> None:
-        """The fold first: it has work at hand."""
+        """What appends first, and then the fold: both have work at hand."""
+        for one in self._companions:
+            await one.stop()
         await self.fold_service.stop()
         await super().on_stop()
 
@@ -172,8 +181,8 @@ def _give_up() -> None:
     os._exit(FAILED)
 
 
-def create_app(settings: Settings, *, port: int | None = None) -> WorkerApp:
-    """The app for these settings; ``port`` before theirs.
+def create_app(settings: Settings, beside: Companion | None = None, *, port: int | None = None) -> WorkerApp:
+    """The app for these settings; ``port`` before theirs. ``beside`` is what runs beside the fold.
 
     :raises BadInputError: they name no log in Kafka, or no database.
     :raises UnavailableError: the database does not answer, or a file that the log's address names cannot be read.
@@ -186,6 +195,7 @@ def create_app(settings: Settings, *, port: int | None = None) -> WorkerApp:
     parts = WorkerParts(settings.places)
     app = WorkerApp(
         parts,
+        beside,
         broker=[f"kafka://{server}" for server in parts.address.servers.split(",")],
         broker_credentials=credentials(parts.address),
         broker_client_id=parts.address.client["client.id"],
@@ -276,6 +286,7 @@ def _health(app: WorkerApp) -> WorkerHealth:
                 ("journal_rows", "Rows added to the delivery journal."): lambda: parts.journalled,
                 ("journal_foreign", "Messages that are no verdicts of this log."): lambda: parts.foreign,
             },
+            beside=app.beside,
         )
     return app.health
 
@@ -303,6 +314,9 @@ def __getattr__(name: str) -> Any:
     """``app`` for ``faust -A headrace.processors.worker``: made when it is asked for, from the environment."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = create_app(load_settings())
+    # The one place where this stage knows of those above it: Faust finds its app by its module's name.
+    from headrace.worker_sources import worker_app  # noqa: PLC0415
+
+    made = worker_app(load_settings())
     globals()["app"] = made
     return made

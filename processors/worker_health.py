@@ -5,7 +5,7 @@ folds or has folded; one that is not is waiting for something, or being outrun b
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from headrace.errors import HeadraceError
+from headrace.processors.companion import Companion
 from headrace.processors.group_fold import FoldCounts, GroupFold
 
 LOOK_SECONDS: Final = 2.0
@@ -22,13 +23,16 @@ STALE_SECONDS: Final = 10 * LOOK_SECONDS
 
 
 class WorkerHealth:
-    """``counted`` gives what others count: name without ``headrace_worker_`` and meaning, to the number."""
+    """``counted`` gives what others count: name without ``headrace_worker_`` and meaning, to the number. What runs
+    ``beside`` the fold adds its figures, and is asked nothing else: its troubles are no reason to restart a worker."""
 
     def __init__(
         self,
         fold: GroupFold,
         counted: Mapping[tuple[str, str], Callable[[], int]],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        beside: Companion | None = None,
     ) -> None:
         self._fold: Final = fold
         self._counted: Final = counted
@@ -40,6 +44,8 @@ class WorkerHealth:
         self._check: HeadraceError | None = None
         self._registry: Final = CollectorRegistry()
         self._registry.register(_Figures(self._figures))
+        if beside is not None:
+            self._registry.register(_Figures(beside.collect))
         ProcessCollector(registry=self._registry)
 
     def look(self, ends: Sequence[int]) -> None:
@@ -129,9 +135,9 @@ def _gauge(name: str, told: str, value: float) -> GaugeMetricFamily:
 
 
 class _Figures(Collector):
-    def __init__(self, figures: Callable[[], Iterator[Metric]]) -> None:
+    def __init__(self, figures: Callable[[], Iterable[Metric]]) -> None:
         self._figures = figures
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterable[Metric]:
         """For the registry."""
         return self._figures()

@@ -78,10 +78,10 @@ class WorkerParts:
         tables = PostgresTables(self._db_url, registry, kinds, schema=self._schema, migrating=False)
         self._opened.enter_context(tables)
         prepare(self.address, described.partitions)
-        self._topic = self._opened.enter_context(VerdictTopic(self.verdicts, tables))
+        self._topic = self._opened.enter_context(VerdictTopic(self.verdicts))
         self._journal = Journal(self._db_url, self._schema)
         self._opened.callback(self._journal.close)
-        engine = Engine(registry, kinds, tables, schemas=self._schemas, before_commit=self._topic.publish)
+        engine = Engine(registry, kinds, tables, schemas=self._schemas, publish=self._topic.publish)
         self._fold = engine, log
 
     def _schemas(self) -> Registry:

@@ -16,6 +16,7 @@ from headrace.errors import BadInputError
 from headrace.producers.calendar_difference import KIND, Place, removed, shown
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
 from headrace.producers.ical import CalendarObject, parse_calendar_object
+from headrace.producers.marks import CalendarMark, read_calendar_mark
 from headrace.producers.webdav import CalendarCollection, Listing, Member, Resource, answering, canonical_url
 
 _log: Final = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ class _Comparison:
         self._full = full
         self._all_known = False
         self._by_id: dict[str, KnownEntity] = {}
+        self._by_uid: dict[str, str] = {}
         self._at: dict[str, list[KnownEntity]] = {}
         columns = [{}] if full else [{"resource": pseudonym(path)} for path in (*listing.members, *listing.gone)]
         for more in columns:
@@ -175,8 +177,10 @@ class _Comparison:
             placed.add(entity)
             if one is not None and one.found is not None:
                 event = shown(self._place(one.path), one.found, one.etag, before)
+                mark = self._mark(one.found)
                 if event is not None:
-                    events.append((self._pseudonym(one.path), event))
+                    told = event._replace(entity=entity, mark=mark.mark if mark is not None else None)
+                    events.append((self._pseudonym(one.path), told))
         for resource in vacated:
             left = [one for one in self._at.get(resource, []) if one.id not in placed]
             events += ((resource, removed(self._place(resource), one)) for one in left)
@@ -186,14 +190,30 @@ class _Comparison:
         candidates: dict[str, list[_Seen]] = {}
         for one in sorted(seen, key=lambda one: one.path):
             if one.found is not None:
-                candidates.setdefault(self._pseudonym(one.found.uid), []).append(one)
+                candidates.setdefault(self._name(one.path, one.found), []).append(one)
         return candidates
+
+    def _name(self, path: str, found: CalendarObject) -> str:
+        """An object's entity: what its UID has been so far, else what it was made for where it is headrace's own."""
+        uid = self._pseudonym(found.uid)
+        known = next((one.id for one in self._here(path) if uid in {one.id, one.state["uid"]}), None)
+        if known is not None or self._entity(uid) is not None:
+            return known or uid
+        mark = self._mark(found)
+        made_for = self._entity(mark.entity) if mark is not None else None
+        if mark is None or (made_for is not None and not made_for.state["removed"] and made_for.state["uid"] != uid):
+            return self._by_uid.get(uid, uid)
+        return self._by_uid.get(uid, mark.entity)
+
+    def _mark(self, found: CalendarObject) -> CalendarMark | None:
+        return read_calendar_mark(self._pseudonym, found.mark, (found.uid,), found.content)
 
     def _entity(self, entity: str) -> KnownEntity | None:
         """An entity by its id and not by its place: it may come from another resource or calendar of the account,
         or come back. Only something new at its place is looked for like that, so all the others are seldom read."""
         if entity not in self._by_id and not self._all_known:
             self._by_id |= {one.id: one for one in self._known.where(KIND) if one.state}
+            self._by_uid = {one.state["uid"]: one.id for one in self._by_id.values()}
             self._all_known = True
         return self._by_id.get(entity)
 

@@ -1,6 +1,9 @@
 """The sources that somebody connected, with their grants and watches: what the vault holds, opened."""
 
+import hashlib
 import json
+import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, TypeVar
@@ -15,6 +18,11 @@ _SOURCE: Final = "source"
 _GRANT: Final = "grant"
 _WATCH: Final = "watch"
 _DUE: Final = "due"
+_GONE: Final = "gone"
+_HOOK: Final = "hook"
+HOOK_SETTING: Final = "hook"
+HOOK_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
+MOST_HOOK_ACCOUNT_CHARS: Final = 256
 _Read = TypeVar("_Read")
 _DAMAGED: Final = (ValueError, KeyError, TypeError)
 
@@ -32,16 +40,32 @@ class Watched(NamedTuple):
 
 
 class Due(NamedTuple):
-    """What a sync is to do besides: ``compare`` everything, ``watch`` anew. ``asked``: somebody asked for a sync."""
+    """What a sync is to do besides: ``compare`` everything, ``watch`` anew. ``asked``: somebody asked for a sync, and
+    this is which asking it was the last time; empty: nobody did."""
 
     compare: bool
     watch: bool
-    asked: bool = False
+    asked: str = ""
 
 
 def key_of(connected: Connected) -> SourceKey:
     """What a connected source is known by."""
     return SourceKey(connected.tenant, connected.account, connected.source)
+
+
+def hook_of(settings: Mapping[str, str]) -> tuple[str, str] | None:
+    """The hook that a connected source is hinted by, and its account there: its setting ``hook``, ``NAME/ACCOUNT``;
+    ``None`` where it has none.
+
+    :raises BadInputError: it cannot be read.
+    """
+    said = settings.get(HOOK_SETTING)
+    if said is None:
+        return None
+    name, _, account = said.partition("/")
+    if not HOOK_NAME.match(name) or not 0 < len(account) <= MOST_HOOK_ACCOUNT_CHARS:
+        raise BadInputError("a source's hook is NAME/ACCOUNT: the hook's name, and the account's id at the service")
+    return name, account
 
 
 class Connections:
@@ -56,9 +80,9 @@ class Connections:
     def add(self, connected: Connected, grant: Grant) -> bool:
         """Connect a source, or connect it again with another grant or other settings; whether it is new.
 
-        :raises BadInputError: the name is another provider's.
+        :raises BadInputError: the name is another provider's, or its hook cannot be read.
         """
-        key = key_of(connected)
+        key, hooked = key_of(connected), hook_of(connected.settings)
         earlier = self.find(key)
         if earlier is not None and earlier.provider != connected.provider:
             raise BadInputError(
@@ -68,6 +92,14 @@ class Connections:
         with self.alone(key):
             self._put(_GRANT, _name(key), grant)
         self._put(_SOURCE, _name(key), {"provider": connected.provider, "settings": dict(connected.settings)})
+        self._vault.write(_GONE, _name(key), None)
+        if earlier is not None:
+            self.put_due(key, asked=True)  # what kept it from being synced may be mended
+        before = hook_of(earlier.settings) if earlier is not None else None
+        if before is not None and before != hooked:
+            self._hook(before, key, hinted=False)
+        if hooked is not None:
+            self._hook(hooked, key, hinted=True)
         return earlier is None
 
     def all(self) -> list[Connected]:
@@ -93,11 +125,26 @@ class Connections:
         return found
 
     def remove(self, key: SourceKey) -> None:
-        """Forget a source, its grant and its watches. What it brought stays on the log."""
+        """Forget a source, its grant and its watches. What it brought stays on the log; that it feeds nothing any more
+        is still to be said there (:meth:`gone`)."""
         for watched in self.watches(key):
             self.drop_watch(watched.provider, watched.watch.id)
+        connected = self.find(key)
+        hooked = hook_of(connected.settings) if connected is not None else None
+        if hooked is not None:
+            self._hook(hooked, key, hinted=False)
+        if connected is not None:
+            self._put(_GONE, _name(key), {})
         for realm in (_SOURCE, _GRANT, _DUE):
             self._vault.write(realm, _name(key), None)
+
+    def gone(self) -> list[SourceKey]:
+        """The sources that were removed, and of which the log does not say so yet."""
+        return [_key(name) for name, _ in self._each(_GONE)]
+
+    def forget(self, key: SourceKey) -> None:
+        """The log says so now."""
+        self._vault.write(_GONE, _name(key), None)
 
     # -- grants ---------------------------------------------------------------------------------------------------
 
@@ -135,12 +182,35 @@ class Connections:
         found = [_watched(name, said) for name, said in self._each(_WATCH)]
         return [one for one in found if key is None or one.source == key]
 
+    # -- hooks ----------------------------------------------------------------------------------------------------
+
+    def hooked(self, hook: str, account: str) -> list[SourceKey]:
+        """The sources that are connected as a hook's account (their setting ``hook``)."""
+        name = _hook_name((hook, account))
+        said = self._get(_HOOK, name)
+        if said is None:
+            return []
+        return _read(_HOOK, name, lambda: [SourceKey(*one) for one in said["of"]])
+
+    def _hook(self, hooked: tuple[str, str], key: SourceKey, *, hinted: bool) -> None:
+        """From now on a source is hinted by this hook's account, or is no more."""
+        name = _hook_name(hooked)
+        with self._vault.alone(_HOOK, name):
+            others = {one for one in self.hooked(*hooked) if one != key}
+            sources = sorted({*others, key} if hinted else others)
+            if sources:
+                self._put(_HOOK, name, {"of": [list(one) for one in sources]})
+            else:
+                self._vault.write(_HOOK, name, None)
+
     # -- what is due ----------------------------------------------------------------------------------------------
 
     def put_due(self, key: SourceKey, *, compare: bool = False, watch: bool = False, asked: bool = False) -> None:
         """The provider lost something, or somebody asks: the next sync is to do this besides what was due already."""
         with self._vault.alone(_DUE, _name(key)):
-            due = Due(*map(max, self.due(key), (compare, watch, asked)))
+            earlier = self.due(key)
+            last = secrets.token_hex(8) if asked else earlier.asked
+            due = Due(earlier.compare or compare, earlier.watch or watch, last)
             self._put(_DUE, _name(key), due._asdict())
 
     def due(self, key: SourceKey) -> Due:
@@ -182,6 +252,12 @@ class Connections:
         )
 
 
+def _hook_name(hooked: tuple[str, str]) -> str:
+    """A service may name its accounts by addresses, and names are not sealed."""
+    hook, account = hooked
+    return f"{hook}/{hashlib.sha256(account.encode('utf-8', 'replace')).hexdigest()[:32]}"
+
+
 def _watched(name: str, said: Mapping[str, Any]) -> Watched:
     def read() -> Watched:
         watch = Watch(said["id"], said["secret"], said["expires_at"], dict(said["details"]))
@@ -191,7 +267,7 @@ def _watched(name: str, said: Mapping[str, Any]) -> Watched:
 
 
 def _due(said: Mapping[str, Any]) -> Due:
-    return Due(said.get("compare", False), said.get("watch", False), said.get("asked", False))
+    return Due(said.get("compare", False), said.get("watch", False), str(said.get("asked") or ""))
 
 
 def _read(realm: str, name: str, read: Callable[[], _Read]) -> _Read:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from headrace.errors import AppendUnknownError, BadInputError, HeadraceError, LogClosedError
 from headrace.log.port import Record
 from headrace.producers.cloud_events import CloudEvent, Translation, read_events, trace_parent
+from headrace.producers.deliveries import Deliveries, Noting
 from headrace.producers.delivery import (
     BATCH,
     SINGLE,
@@ -44,6 +45,8 @@ from headrace.schemas.refs import ACTOR_KINDS, OPAQUE_ID, Position, parse_id
 from headrace.store import Store
 
 PATH: Final = "/v1/webhooks/standard"
+DOOR: Final = "webhooks"
+"""What deliveries that come by these routes are noted under."""
 DEFAULT_ENDPOINT: Final = "default"
 ENDPOINT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 UNKNOWN: Final = "(unknown)"
@@ -83,17 +86,19 @@ def webhook_router(
     endpoints: Mapping[str, Endpoint],
     registry: CollectorRegistry,
     *,
+    deliveries: Deliveries | None = None,
     clock: Callable[[], float] = time.time,
     limits: Limits = Limits(),  # noqa: B008 - immutable
 ) -> APIRouter:
     """The routes for ``endpoints`` (by name; ``default`` also answers on the bare path). One per ``registry``.
 
-    ``clock`` gives epoch seconds. Refusals count in ``headrace_webhook_refused_total{endpoint,reason}``, events that
-    the log took in ``headrace_webhook_accepted_events_total{endpoint}``.
+    ``deliveries`` is told of each delivery; ``clock`` gives epoch seconds. Refusals count in
+    ``headrace_webhook_refused_total{endpoint,reason}``, events that the log took in
+    ``headrace_webhook_accepted_events_total{endpoint}``.
 
     :raises BadInputError: an endpoint cannot be used; the message says what to mend in its configuration.
     """
-    door = _Door(store, endpoints, registry, clock, limits)
+    door = _Door(store, endpoints, registry, deliveries or Deliveries(), clock=clock, limits=limits)
     router = APIRouter(tags=["webhooks"])
 
     async def deliver_default(request: Request) -> Response:
@@ -108,8 +113,8 @@ def webhook_router(
     async def handshake(endpoint: str) -> Response:
         return door.handshake(endpoint)
 
-    deliveries: list[tuple[str, Callable[..., Any]]] = [(PATH, deliver_default), (f"{PATH}/{{endpoint}}", deliver)]
-    for path, answer in deliveries:
+    doors: list[tuple[str, Callable[..., Any]]] = [(PATH, deliver_default), (f"{PATH}/{{endpoint}}", deliver)]
+    for path, answer in doors:
         router.add_api_route(
             path,
             answer,
@@ -145,6 +150,8 @@ class _Door:
         store: Store,
         endpoints: Mapping[str, Endpoint],
         registry: CollectorRegistry,
+        deliveries: Deliveries,
+        *,
         clock: Callable[[], float],
         limits: Limits,
     ) -> None:
@@ -154,6 +161,7 @@ class _Door:
         self._endpoints: Final = dict(endpoints)
         self._keys: Final = {name: tuple(map(secret_key, one.secrets)) for name, one in endpoints.items()}
         self._translation: Final = Translation(store.intake, store.registry, frozenset(store.kinds))
+        self._deliveries: Final = deliveries
         self._clock: Final = clock
         self._limits: Final = limits
         self._waiting = 0
@@ -169,14 +177,23 @@ class _Door:
 
     async def deliver(self, request: Request, name: str) -> Response:
         """Take a delivery, or refuse it and count that."""
+        noting = Noting()
+        label = name if name in self._endpoints else UNKNOWN
         try:
-            positions = await self._take(request, self._endpoint(name))
+            positions = await self._take(request, self._endpoint(name), noting)
         except RefusedError as refused:
-            return self._problem(name, refused)
+            response = self._problem(name, refused)
+            self._note(noting, request, label, response.status_code, refused.reason)
+            return response
+        noting.events = len(positions)
+        self._note(noting, request, label, 202)
         self._accepted.labels(name).inc(len(positions))
         places = [Place(partition=position.partition, offset=position.offset) for position in positions]
         accepted = Accepted(accepted=len(places), positions=places)
         return Response(accepted.model_dump_json(), 202, media_type="application/json")
+
+    def _note(self, noting: Noting, request: Request, name: str, status: int, reason: str | None = None) -> None:
+        self._deliveries.put(noting, door=DOOR, name=name, method=request.method, status=status, reason=reason)
 
     def handshake(self, name: str) -> Response:
         """CloudEvents webhooks 1.0.2, §4.2. Every origin may deliver, at any rate: the signature decides."""
@@ -195,11 +212,12 @@ class _Door:
             )
         return found
 
-    async def _take(self, request: Request, endpoint: Endpoint) -> list[Position]:
+    async def _take(self, request: Request, endpoint: Endpoint, noting: Noting) -> list[Position]:
+        noting.tenant = endpoint.tenant
         headers: list[tuple[bytes, bytes]] = request.scope["headers"]
         now = self._clock()
         signed = read_signed(headers, now)
-        body = await read_body(request, self._limits)
+        noting.body = body = await read_body(request, self._limits)
         verify(signed, self._keys[endpoint.name], body)
         webhook_id = signed.id.decode()
         delivery = _Delivery(

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol
 class NewEvent(NamedTuple):
     """``body`` and ``content`` are shaped by the Avro schemas of ``type``; fields marked ``headrace.pseudonym`` may be
     in clear here, the intake replaces them. ``id`` is derived from the provider's own ids, so that handing the same
-    event over again is harmless. ``occurred_at`` is RFC 3339, ``None`` where the provider does not say."""
+    event over again is harmless. ``occurred_at`` is RFC 3339, ``None`` where the provider does not say. ``mark`` is the
+    object's, where that is as an agent's act left it (:mod:`headrace.producers.marks`)."""
 
     type: str
     kind: str
@@ -17,6 +18,7 @@ class NewEvent(NamedTuple):
     content: Mapping[str, Any] | None = None
     occurred_at: str | None = None
     concerns: tuple[str, ...] = ()
+    mark: str | None = None
 
 
 class KnownEntity(NamedTuple):

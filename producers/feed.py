@@ -9,9 +9,10 @@ from headrace.errors import NotFoundError, UnavailableError
 from headrace.log.port import Log, Record
 from headrace.processors.applied import Applied
 from headrace.processors.core.kind import Kind
+from headrace.processors.core.model import SourceRow
 from headrace.producers.event import KnownEntity, NewEvent
 from headrace.producers.intake import Intake
-from headrace.producers.sync import Begun
+from headrace.producers.sync import Begun, OvertakenError
 from headrace.projections import known as tables_known
 from headrace.projections.port import Tables
 from headrace.schemas.envelope import Envelope, rfc3339
@@ -27,10 +28,15 @@ def _wall_clock() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _always() -> bool:
+    return True
+
+
 class Feed:
     """The :class:`headrace.producers.sync.SyncPort` of a source.
 
-    ``feeds`` are the entity kinds whose truth the source is; ``actor`` is whose acts its events are.
+    ``feeds`` are the entity kinds whose truth the source is; ``actor`` is whose acts its events are; ``ours`` says
+    whether this process still is the one to sync the account.
     """
 
     def __init__(
@@ -46,19 +52,19 @@ class Feed:
         source: str,
         feeds: Sequence[str],
         actor: ActorRef,
+        ours: Callable[[], bool] = _always,
         clock: Callable[[], int] = _wall_clock,
     ) -> None:
         self._log, self._tables, self._applied, self._intake, self._kinds = log, tables, applied, intake, kinds
         self._tenant, self._account, self._source = tenant, account, source
-        self._feeds, self._actor, self._clock = tuple(feeds), actor, clock
+        self._feeds, self._actor, self._ours, self._clock = tuple(feeds), actor, ours, clock
 
     def begin(self, full: bool) -> Begun:
         """See :class:`headrace.producers.sync.SyncPort`."""
         sync = f"s-{secrets.token_hex(12)}"
         body = {"sync": sync, "full": full, "feeds": list(self._feeds)}
         self._reach(self._append([self._own("source.sync_started", sync, body, f"{sync}:start")]))
-        with self._tables.snapshot() as reader:
-            row = tables_known.source(reader, self._tenant, self._account, self._source)
+        row = self._row()
         return Begun(sync, row.cursor if row is not None else None, self)
 
     def where(self, kind: str, **columns: str) -> Iterator[KnownEntity]:
@@ -73,7 +79,9 @@ class Feed:
 
     def found(self, sync: str, events: Sequence[NewEvent]) -> None:
         """See :class:`headrace.producers.sync.SyncPort`. A long page goes in parts, each once the one before is
-        folded: however much a source brings at once, others on its partition get their turn."""
+        folded: however much a source brings at once, others on its partition get their turn, and what a later start has
+        made ineffective ends soon."""
+        self.check()
         observed_at = rfc3339(self._clock())
         records = [
             self._intake.event(
@@ -89,17 +97,42 @@ class Feed:
         ]
         for first in range(0, len(records), _AT_ONCE):
             self._reach(self._append(records[first : first + _AT_ONCE]))
+            row = self._row()
+            if row is None or row.sync != sync:
+                raise self._overtaken()
 
     def finish(self, sync: str, cursor: str | None) -> None:
         """See :class:`headrace.producers.sync.SyncPort`."""
         body = {"sync": sync, "cursor": cursor}
-        self._reach(self._append([self._own("source.synced", sync, body, f"{sync}:end")]))
+        position = self._append([self._own("source.synced", sync, body, f"{sync}:end")])
+        self._reach(position)
+        row = self._row()
+        if row is None or row.synced_offset < position.offset:
+            raise self._overtaken()
+
+    def check(self) -> None:
+        """Pass while this process is the one to sync the account.
+
+        :raises OvertakenError: another one is.
+        """
+        if not self._ours():
+            raise OvertakenError(f"{self._source} of {self._account} is synced by another process from here on")
+
+    def _overtaken(self) -> OvertakenError:
+        return OvertakenError(
+            f"another sync of {self._source} of {self._account} has begun since this one did, and goes on in its place"
+        )
+
+    def _row(self) -> SourceRow | None:
+        with self._tables.snapshot() as reader:
+            return tables_known.source(reader, self._tenant, self._account, self._source)
 
     def _own(self, record_type: str, sync: str, body: Mapping[str, Any], record_id: str) -> Record:
         envelope = Envelope(record_id, self._source, record_type, _ACTOR, observed_at=rfc3339(self._clock()), sync=sync)
         return self._intake.record(self._tenant, self._account, envelope, body)
 
     def _append(self, records: Sequence[Record]) -> Position:
+        self.check()
         return self._log.append(records)[-1]
 
     def _reach(self, position: Position) -> None:

@@ -106,6 +106,11 @@ class Gmail:
             raise RefusedError("unknown_watch", "no mailbox of this address is watched: connect it, or stop its watch")
         return Received((Hint(found.id, message),), Answer(HTTPStatus.NO_CONTENT))
 
+    def read(self, delivery: Delivery) -> tuple[Hint, ...]:
+        """See :class:`headrace.producers.provider.Rereads`."""
+        address, message = _pushed(delivery)
+        return (Hint(watch_id(address), message),)
+
 
 def watch_id(address: str) -> str:
     """What a mailbox's watch is found by: its notifications name nothing but the address."""

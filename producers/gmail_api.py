@@ -10,10 +10,11 @@ from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from headrace.errors import BadInputError, UnavailableError
+from headrace.producers.marks import MAIL_HEADER
 from headrace.producers.provider_http import GrantError, ProviderHttp, StatusError, ThrottledError
 
 BASE_URL: Final = "https://gmail.googleapis.com/gmail/v1/"
-HEADERS: Final = ("Message-ID", "In-Reply-To", "References", "From", "To", "Cc", "Bcc", "Subject")
+HEADERS: Final = ("Message-ID", "In-Reply-To", "References", "From", "To", "Cc", "Bcc", "Subject", MAIL_HEADER)
 """What is asked of a message besides its labels and its time."""
 PAGE: Final = 500
 """The most that history.list, threads.list and messages.list give at once."""

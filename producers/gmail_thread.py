@@ -18,6 +18,7 @@ from headrace.processors.kinds.mail_thread import INBOX, KIND, TRASH
 from headrace.producers.event import KnownEntity, NewEvent
 from headrace.producers.gmail_api import Message
 from headrace.producers.gmail_text import plain_text
+from headrace.producers.marks import MAIL_HEADER, message_mark
 from headrace.schemas.envelope import rfc3339
 from headrace.schemas.refs import ActorRef
 
@@ -180,6 +181,7 @@ def message_event(
             *(f"message:{one}" for one in (body["message"], answered) if one is not None),
             *(f"person:{one}" for one in people),
         ),
+        mark=message_mark(message_key(message), message.headers.get(MAIL_HEADER.lower())) if mine else None,
     )
 
 

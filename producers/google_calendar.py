@@ -114,8 +114,17 @@ class GoogleCalendar:
         if state == b"sync":
             return Received((), Answer(HTTPStatus.NO_CONTENT))
         # Of states, ``exists`` and ``not_exists`` are documented; whatever it is, looking is never wrong.
-        message = f"{found.id}:{said[_MESSAGE].decode()}"
-        return Received((Hint(found.id, message),), Answer(HTTPStatus.NO_CONTENT))
+        return Received((_hint(said),), Answer(HTTPStatus.NO_CONTENT))
+
+    def read(self, delivery: Delivery) -> tuple[Hint, ...]:
+        """See :class:`headrace.producers.provider.Rereads`."""
+        said = _headers(delivery)
+        return (_hint(said),) if said[_STATE] != b"sync" else ()
+
+
+def _hint(said: Mapping[bytes, bytes]) -> Hint:
+    channel = said[_CHANNEL].decode()
+    return Hint(channel, f"{channel}:{said[_MESSAGE].decode()}")
 
 
 def _headers(delivery: Delivery) -> dict[bytes, bytes]:

@@ -1,28 +1,16 @@
-"""How a Google calendar and its events are named on the log, and the mark that headrace's own events carry."""
+"""How a Google calendar and its events are named on the log, and where the mark of headrace's own events stands."""
 
 import base64
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from headrace.producers.google_calendar_api import Item
-from headrace.schemas.refs import OPAQUE_ID
+from headrace.producers.marks import GOOGLE_PROPERTY
 
-PROPOSAL: Final = "headrace-proposal"
-ENTITY: Final = "headrace-entity"
-"""Private extended properties: of this copy of the event, kept by whoever edits it, at most 44 characters of a name and
-1,024 of a value (https://developers.google.com/workspace/calendar/api/guides/extended-properties)."""
 _PREFIX: Final = "gcal:"
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_]{1,170}\Z")
-
-
-class Mark(NamedTuple):
-    """Whose proposal made an event, and the entity that it was about. It says who made the event, not who changed it
-    last: that is told by the etag, which the answer to one's own write names."""
-
-    proposal: str
-    entity: str
 
 
 def own_event_id(entity: str) -> str:
@@ -32,22 +20,18 @@ def own_event_id(entity: str) -> str:
     return base64.b32hexencode(digest).decode().rstrip("=").lower()
 
 
-def marked(mark: Mark) -> dict[str, Any]:
-    """What an event of ours has among its fields."""
-    return {"extendedProperties": {"private": {PROPOSAL: mark.proposal, ENTITY: mark.entity}}}
+def marked(mark: str) -> dict[str, Any]:
+    """What an event with this mark (:func:`headrace.producers.marks.calendar_mark`, anchored at its id) has among its
+    fields."""
+    return {"extendedProperties": {"private": {GOOGLE_PROPERTY: mark}}}
 
 
-def mark_of(item: Item) -> Mark | None:
-    """The mark of an event that headrace made, ``None`` of any other: a copy of such an event has another id."""
+def mark_said(item: Item) -> str | None:
+    """What an event carries as a mark, unread."""
     extended = item.body.get("extendedProperties")
     private = extended.get("private") if isinstance(extended, Mapping) else None
-    said = private if isinstance(private, Mapping) else {}
-    proposal, entity = said.get(PROPOSAL), said.get(ENTITY)
-    if not isinstance(proposal, str) or not isinstance(entity, str):
-        return None
-    if not OPAQUE_ID.match(proposal) or not OPAQUE_ID.match(entity) or entity.startswith(_PREFIX):
-        return None
-    return Mark(proposal, entity) if own_event_id(entity) == item.id else None
+    said = private.get(GOOGLE_PROPERTY) if isinstance(private, Mapping) else None
+    return said if isinstance(said, str) else None
 
 
 class CalendarNames:

@@ -15,8 +15,9 @@ from headrace.errors import BadInputError
 from headrace.producers.calendar_difference import KIND, Place, removed, shown
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
 from headrace.producers.google_calendar_api import EventsPage, GoogleCalendarApi, Item, LostTokenError
-from headrace.producers.google_calendar_names import CalendarNames, Mark, mark_of
+from headrace.producers.google_calendar_names import CalendarNames, mark_said
 from headrace.producers.google_calendar_series import Series, assembled, updated, zone_of
+from headrace.producers.marks import CalendarMark, read_calendar_mark
 
 _log: Final = logging.getLogger(__name__)
 _AT_ONCE: Final = 50
@@ -197,11 +198,13 @@ class GoogleCalendarSource:
             when = next((updated(one) for one in parts if one.id == series), None)
             event = removed(place, known)._replace(occurred_at=when)
         else:
-            known, entity = found.entity(series, next((mark_of(one) for one in parts if one.id == series), None))
+            said = next((mark_said(one) for one in parts if one.id == series), None)
+            mark = read_calendar_mark(self._names.pseudonym, said, (series,), now.content)
+            known, entity = found.entity(series, mark)
             changed = shown(place, now, whole.version, known)
             if changed is None:
                 return []
-            event = changed._replace(entity=entity)
+            event = changed._replace(entity=entity, mark=mark.mark if mark is not None else None)
         found.told.add(series)
         return [event]
 
@@ -238,7 +241,7 @@ class _Found:
         known = self.known(series)
         return known is not None and not known.state["removed"] and known.state["etag"] == version
 
-    def entity(self, series: str, mark: Mark | None) -> tuple[KnownEntity | None, str]:
+    def entity(self, series: str, mark: CalendarMark | None) -> tuple[KnownEntity | None, str]:
         """What the log holds of an event, and its entity id: what it has been so far, the one that it was made for
         where it is headrace's own, or Google's id."""
         known = self.known(series)

@@ -21,7 +21,7 @@ from headrace.producers.event import Source
 from headrace.producers.graph_api import GraphApi, identifier, moment, segment, text
 from headrace.producers.graph_calendar import GraphCalendarSource
 from headrace.producers.graph_mail import GraphMailSource
-from headrace.producers.graph_notification import Item, Proof, decrypted, is_secret, read_batch, read_item
+from headrace.producers.graph_notification import Item, Proof, decrypted, is_secret, kept_part, read_batch, read_item
 from headrace.producers.graph_thread import Mailbox
 from headrace.producers.oidc import GoogleKeys
 from headrace.producers.provider import Answer, Connected, Delivery, Hint, Received, Watch
@@ -157,19 +157,24 @@ class Graph:
             return _handshake(token)
         batch = read_batch(delivery.body)
         proof = Proof(batch.tokens, self._keys, self._client_id, delivery.received_at)
-        hints: dict[Hint, None] = {}
+        hints: dict[Hint, bytes] = {}
         refusals: list[RefusedError] = []
         for said in batch.items:
             try:
                 item = read_item(said)
                 found = _believed(item, watch(item.subscription))
                 if item.encrypted is None or self._is_news(item, item.encrypted, proof):
-                    hints.setdefault(Hint(found.id, item.digest, item.kind))
+                    hints.setdefault(Hint(found.id, item.digest, item.kind), kept_part(said))
             except RefusedError as refused:
                 refusals.append(refused)
         if len(refusals) == len(batch.items):
             raise next((one for one in refusals if one.reason == "keys_unavailable"), refusals[0])
-        return Received(tuple(hints), Answer(HTTPStatus.ACCEPTED), tuple(one.reason for one in refusals))
+        return Received(tuple(hints), Answer(HTTPStatus.ACCEPTED), tuple(one.reason for one in refusals), hints)
+
+    def read(self, delivery: Delivery) -> tuple[Hint, ...]:
+        """See :class:`headrace.producers.provider.Rereads`."""
+        found = map(read_item, read_batch(delivery.body).items)
+        return tuple(dict.fromkeys(Hint(item.subscription, item.digest, item.kind) for item in found))
 
     def _is_news(self, item: Item, content: Mapping[str, Any], proof: Proof) -> bool:
         """Whether a sync would find anything: a draft is no fact, until it is sent.

@@ -19,6 +19,7 @@ from headrace.producers.calendar_difference import KIND, Place, removed, shown
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
 from headrace.producers.graph_api import GraphApi, Page, SyncStateLostError, identifier, segment, text, yes
 from headrace.producers.graph_event import (
+    EXPAND,
     SELECT,
     UTC_TIMES,
     Shown,
@@ -29,6 +30,7 @@ from headrace.producers.graph_event import (
     read_shown,
 )
 from headrace.producers.ical import CalendarObject
+from headrace.producers.marks import read_calendar_mark
 
 _DAY_MS: Final = 86_400_000
 _BEHIND_MS: Final = 31 * _DAY_MS
@@ -144,13 +146,13 @@ class GraphCalendarSource:
 
     def listed(self, window: Window) -> list[Shown]:
         """What the calendar shows in the window, each once."""
-        params = {**window_params(window), "$select": SELECT, "$top": _PAGE}
+        params = {**window_params(window), "$select": SELECT, "$expand": EXPAND, "$top": _PAGE}
         found = [read_shown(one, self._zone) for one in self._api.listed(self._path, params, prefer=UTC_TIMES)]
         return list({one.id: one for one in found}.values())
 
     def event(self, event: str) -> Mapping[str, Any] | None:
         """An event or the master of a series, wherever it is in time; ``None`` when it is gone."""
-        return self._api.found(f"me/events/{segment(event)}", {"$select": SELECT}, prefer=UTC_TIMES)
+        return self._api.found(f"me/events/{segment(event)}", {"$select": SELECT, "$expand": EXPAND}, prefer=UTC_TIMES)
 
     def single(self, said: Mapping[str, Any]) -> Shown:
         """An event that was asked for by its id."""
@@ -287,18 +289,31 @@ class _Comparison:
             single = source.single(said)
             times = [(single.starts, single.ends)]
         found = calendar_object(said, source.owner, times, unbounded)
+        mark = read_calendar_mark(source.pseudonym, found.mark, (found.uid, _transaction(said)), found.content)
         plain, other = source.pseudonym(found.uid), f"{found.uid}#{event}"
-        if entity is None:
-            entity = self._elsewhere(plain)
-            if plain in self._placed or self._is_held(entity):
-                found, entity = found._replace(uid=other), self._elsewhere(source.pseudonym(other))
-        elif entity.id == source.pseudonym(other):
-            found = found._replace(uid=other)
-        elif entity.id != plain:
+        if entity is not None and plain not in {entity.id, entity.state["uid"]}:
             yield removed(self._at(self._window.calendar, resource), entity)
-            entity = self._elsewhere(plain)
-        self._placed.add(source.pseudonym(found.uid))
-        yield from self._new(self._at(self._window.calendar, event), found, etag(said), entity)
+            name, entity = plain, self._elsewhere(plain)
+        elif entity is not None:
+            name = entity.id
+        else:
+            name, entity = self._named(mark.entity if mark is not None else plain, plain, source.pseudonym(other))
+        if name == source.pseudonym(other):
+            found = found._replace(uid=other)
+        self._placed.add(name)
+        for new in self._new(self._at(self._window.calendar, event), found, etag(said), entity):
+            yield new._replace(entity=name, mark=mark.mark if mark is not None else None)
+
+    def _named(self, made_for: str, plain: str, other: str) -> tuple[str, KnownEntity | None]:
+        """What something that is new at its place is called: what it was made for, its UID, or, of a copy that has the
+        UID of another event here, a name of its own."""
+        for name in (made_for, plain):
+            entity = self._elsewhere(name)
+            there = entity if entity is not None and not entity.state["removed"] else None
+            is_another = there is not None and plain not in {there.id, there.state["uid"]}
+            if not is_another and name not in self._placed and not self._is_held(entity):
+                return name, entity
+        return other, self._elsewhere(other)
 
     @staticmethod
     def _new(
@@ -325,6 +340,10 @@ class _Comparison:
             return False
         resource = entity.state["resource"]
         return resource in self._here and resource not in self._vacated
+
+
+def _transaction(said: Mapping[str, Any]) -> str | None:
+    return text(said, "transactionId")
 
 
 def _times(ones: Iterable[Shown], *, cancelled: bool) -> list[Interval]:

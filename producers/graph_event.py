@@ -20,12 +20,16 @@ from headrace.producers.graph_api import (
     yes,
 )
 from headrace.producers.ical import CalendarObject
+from headrace.producers.marks import GRAPH_PROPERTY
 from headrace.schemas.envelope import rfc3339
 
 SELECT: Final = (
     "id,type,seriesMasterId,iCalUId,changeKey,subject,bodyPreview,location,start,end,isAllDay,isCancelled,showAs,"
-    "organizer,attendees,responseStatus,lastModifiedDateTime,recurrence,originalStartTimeZone"
+    "organizer,attendees,responseStatus,lastModifiedDateTime,recurrence,originalStartTimeZone,transactionId"
 )
+EXPAND: Final = f"singleValueExtendedProperties($filter=id eq '{GRAPH_PROPERTY}')"
+"""The mark of headrace's own events: without being asked for it is not shown
+(https://learn.microsoft.com/graph/api/singlevaluelegacyextendedproperty-get)."""
 UTC_TIMES: Final = 'outlook.timezone="UTC"'
 """Without it times come in it, too; it is asked for all the same."""
 _UTC_NAMES: Final = frozenset({"UTC", "Etc/UTC", "Etc/GMT", "tzone://Microsoft/Utc"})
@@ -69,7 +73,7 @@ def read_shown(said: Mapping[str, Any], zone: tzinfo) -> Shown:
     :raises UnavailableError: it cannot be read; the field is named.
     """
     event, all_day = identifier(said, "id"), yes(said, "isAllDay")
-    series = identifier(said, "seriesMasterId") if said.get("type") in _IN_SERIES else None
+    series = identifier(said, "seriesMasterId") if text(said, "type") in _IN_SERIES else None
     starts = _instant(said, "start", zone if all_day else UTC)
     ends = max(starts, _instant(said, "end", zone if all_day else UTC))
     return Shown(event, series, starts, ends, yes(said, "isCancelled"), said)
@@ -136,7 +140,14 @@ def calendar_object(
     }
     modified = moment(said, "lastModifiedDateTime")
     in_reach = modified is not None and 0 <= modified < _LAST_MS
-    return CalendarObject(uid, body, content, rfc3339(modified) if modified is not None and in_reach else None)
+    at = rfc3339(modified) if modified is not None and in_reach else None
+    return CalendarObject(uid, body, content, at, _mark(said))
+
+
+def _mark(said: Mapping[str, Any]) -> str | None:
+    extended = [mapping(one) for one in some(said, "singleValueExtendedProperties")]
+    found = [text(one, "value") for one in extended if (text(one, "id") or "").lower() == GRAPH_PROPERTY.lower()]
+    return found[0] if found else None
 
 
 def _attendees(said: Mapping[str, Any], owner: str) -> dict[str, tuple[str | None, str]]:

@@ -36,6 +36,7 @@ _LIFECYCLE: Final[Mapping[str, HintKind]] = {
     "subscriptionRemoved": "removed",
 }
 _CHANGES: Final = frozenset({"created", "updated", "deleted"})
+_NOT_KEPT: Final = frozenset({"clientState", "encryptedContent"})
 _MOST_ITEMS: Final = 1_000
 _MOST_TOKENS: Final = 20
 _MOST_CHARS: Final = 512
@@ -128,6 +129,13 @@ def read_item(said: Any) -> Item:
         encrypted,
         digest,
     )
+
+
+def kept_part(said: Any) -> bytes:
+    """A notification as a delivery of its own, to be kept: without what is others', who may be of another tenant, and
+    without the secrets that let it in."""
+    kept = {name: value for name, value in said.items() if name not in _NOT_KEPT}
+    return json.dumps({"value": [kept]}, separators=(",", ":")).encode()
 
 
 def _text(said: Mapping[str, Any], field: str, *, absent: str | None = None) -> str:

@@ -17,6 +17,7 @@ from headrace.producers.event import KnownEntity, NewEvent
 from headrace.producers.gmail_thread import SENT, UNREAD, Picture, Story, picture
 from headrace.producers.graph_api import address, identifier, mapping, moment, optional, some, text, yes
 from headrace.producers.graph_folders import DRAFT, Folders, Labels, is_fact
+from headrace.producers.marks import message_mark
 from headrace.schemas.envelope import rfc3339
 
 SELECT: Final = (
@@ -205,6 +206,7 @@ def message_event(
             *(f"message:{one}" for one in (message.key, answers) if one is not None),
             *(f"person:{one}" for one in concerned),
         ),
+        mark=message_mark(message.key) if mine else None,
     )
 
 

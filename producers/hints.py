@@ -11,6 +11,7 @@ from typing import Any, Final
 import anyio
 from anyio.to_thread import run_sync
 
+from headrace.errors import BadInputError
 from headrace.log.port import Log
 from headrace.processors.applied import Applied
 from headrace.producers.intake import Intake
@@ -25,7 +26,9 @@ _ACTOR: Final = ActorRef("system", "notify")
 _CATCH_UP_SECONDS: Final = 1.0
 """How long the tables are waited for to know whether a hint is needed; then one is appended."""
 _THREADS: Final = 64
-_SECRET: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+MOST_KEPT_BYTES: Final = 256 * 1024
+"""Of a delivery's body. A hint has to fit on every log, whatever came with it: nothing but looking hangs on it."""
+_SECRET: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-goog-channel-token"})
 
 
 class _Turn:
@@ -115,8 +118,11 @@ class Hints:
 
 
 def raw_delivery(delivery: Delivery) -> bytes:
-    """A delivery as it came, to be looked at or run again: JSON, without what the sender is let in by."""
+    """A delivery as it came, to be looked at or run again: JSON, without what the sender is let in by, and without a
+    body of more than :data:`MOST_KEPT_BYTES`."""
+    kept = len(delivery.body) <= MOST_KEPT_BYTES
     said: dict[str, Any] = {
+        **({"to": delivery.to} if delivery.to is not None else {}),
         "method": delivery.method,
         "headers": [
             [name.decode("latin-1"), value.decode("latin-1")]
@@ -124,7 +130,25 @@ def raw_delivery(delivery: Delivery) -> bytes:
             if name.decode("latin-1") not in _SECRET
         ],
         "query": [list(pair) for pair in delivery.query],
-        "body": delivery.body.decode("latin-1"),
+        "body": delivery.body.decode("latin-1") if kept else None,
+        **({} if kept else {"body_bytes": len(delivery.body)}),
         "received_at": delivery.received_at,
     }
     return json.dumps(said, separators=(",", ":")).encode()
+
+
+def stored_delivery(raw: bytes) -> Delivery:
+    """The delivery that :func:`raw_delivery` kept.
+
+    :raises BadInputError: it is none.
+    """
+    try:
+        said = json.loads(raw)
+        if said["body"] is None:
+            raise BadInputError("its body was too large to be kept: only that it came is known")
+        headers = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in said["headers"])
+        query = tuple((str(name), str(value)) for name, value in said["query"])
+        body = said["body"].encode("latin-1")
+        return Delivery(said["method"], headers, query, body, float(said["received_at"]), said.get("to"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInputError("what this record keeps is no delivery: choose a source.notified with content") from None

@@ -21,6 +21,7 @@ from headrace.errors import BadInputError
 from headrace.producers.ical_lines import relevant_lines
 from headrace.producers.ical_reach import reach_of
 from headrace.producers.ical_zones import LAST_YEAR
+from headrace.producers.marks import ICALENDAR_PROPERTY
 
 MAX_OCCURRENCES: Final = 366
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,12 +43,14 @@ _PARSER_LOCK: Final = threading.Lock()
 
 class CalendarObject(NamedTuple):
     """``body`` fits ``calendar/created.v1.avsc`` but for ``calendar``, ``resource`` and ``etag``, which only the
-    caller knows; people and ``uid`` are in clear. ``content`` fits ``calendar/event_content.v1.avsc``."""
+    caller knows; people and ``uid`` are in clear. ``content`` fits ``calendar/event_content.v1.avsc``. ``mark`` is what
+    the object carries as ours, unread (:mod:`headrace.producers.marks`)."""
 
     uid: str
     body: dict[str, Any]
     content: dict[str, Any]
     occurred_at: str | None
+    mark: str | None = None
 
 
 def parse_calendar_object(text: str, zone: tzinfo = UTC) -> CalendarObject | None:
@@ -85,7 +88,8 @@ def parse_calendar_object(text: str, zone: tzinfo = UTC) -> CalendarObject | Non
         "organizer": organizer,
         "attendees": [{"who": who, "response": response} for who, response in attendees.items()],
     }
-    return CalendarObject(uid, body, _content(master, organizer, attendees), occurred_at)
+    mark = _text(master, ICALENDAR_PROPERTY) or None
+    return CalendarObject(uid, body, _content(master, organizer, attendees), occurred_at, mark)
 
 
 def _parse(lines: Sequence[str]) -> icalendar.Calendar:

@@ -1,6 +1,6 @@
 """The content lines (RFC 5545 §3.1) of a resource that its state depends on.
 
-What nobody asks for (alarms, attachments, vendors' extensions) never reaches the parser: it cannot make an event
+What nobody asks for (alarms, attachments, others' extensions) never reaches the parser: it cannot make an event
 unreadable, nor cost time. What is left is bounded, because reading a date costs some ten microseconds.
 """
 
@@ -12,6 +12,7 @@ from icalendar.parser import Contentlines
 
 from headrace.errors import BadInputError
 from headrace.producers.ical_zones import needed
+from headrace.producers.marks import ICALENDAR_PROPERTY
 
 MAX_CHARACTERS: Final = 1_000_000
 MAX_DATES: Final = 10_000
@@ -27,6 +28,7 @@ _KEPT: Final[dict[tuple[str, ...], frozenset[str]]] = {
     ("VCALENDAR", "VEVENT"): frozenset({
         "UID", "DTSTART", "DTEND", "DURATION", "RRULE", "RDATE", "EXDATE", "RECURRENCE-ID", "SEQUENCE", "STATUS",
         "TRANSP", "ORGANIZER", "ATTENDEE", "SUMMARY", "DESCRIPTION", "LOCATION", "LAST-MODIFIED", "DTSTAMP",
+        ICALENDAR_PROPERTY,
     }),
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ from headrace.producers.imap_login import TIMEOUT_SECONDS, ImapSettings
 from headrace.producers.imap_message import Mail, mail_of, text_of
 from headrace.producers.imap_mirror import ImapMirror
 from headrace.producers.imap_threads import file_messages
+from headrace.producers.marks import message_mark
 from headrace.producers.provider_http import Tokens
 from headrace.schemas.envelope import rfc3339
 
@@ -253,6 +254,7 @@ class _Batch:
                 *(f"message:{one}" for one in (mail.key, mail.answered) if one is not None),
                 *(f"person:{one}" for one in people),
             ),
+            mark=message_mark(mail.key) if mine else None,
         )
 
     def _compared(self, thread: str, there: Iterable[frozenset[str]]) -> Iterator[NewEvent]:

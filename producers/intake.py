@@ -100,6 +100,7 @@ class Intake:
             concerns(new.concerns, pseudonym),
             normal_time(new.occurred_at) if new.occurred_at is not None else None,
             observed_at,
+            causation=new.mark,
             correlation=correlation,
             sync=sync,
             traceparent=traceparent,

@@ -1,12 +1,13 @@
-"""``POST /v1/notifications/{provider}``: what providers send. Each is verified by its provider's module, and answered
-once a hint is on the log; what changed is read later, by a sync.
+"""``POST /v1/notifications/{provider}``: what providers and hooks send. Each is verified by its provider's module, or
+as its hook is configured, and answered once a hint is on the log; what changed is read later, by a sync.
 
 A delivery that is turned away leaves a counter behind and nothing else. See ``docs/sources.md``.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
 
 import anyio
 from anyio.to_thread import run_sync
@@ -14,18 +15,40 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry, Counter
 
-from headrace.errors import AppendUnknownError, HeadraceError
+from headrace.errors import AppendUnknownError, BadInputError, HeadraceError
 from headrace.producers.connections import Connections, Watched
+from headrace.producers.deliveries import Deliveries, Hinted, Noting
 from headrace.producers.delivery import Limits, read_body
 from headrace.producers.endpoint import PROBLEM, RETRY_SECONDS, UNKNOWN, Problem
 from headrace.producers.hints import Hints
-from headrace.producers.provider import Delivery, Hint, Provider, Received, Watch
+from headrace.producers.hooks import Hook
+from headrace.producers.provider import Answer, Delivery, Hint, Provider, Watch
 from headrace.producers.refusal import NOTIFICATION_REFUSALS, REFUSALS, RefusedError
 from headrace.producers.schedule import SourceKey
 
 PATH: Final = "/v1/notifications"
+DOOR: Final = "notifications"
+"""What deliveries that come by these routes are noted under."""
+_NO_SNIFF: Final = {"X-Content-Type-Options": "nosniff"}
+"""Handshakes repeat what they are asked: no browser may take that for a page."""
 _COMPARES: Final = ("missed", "removed")
 _WATCHES: Final = ("reauthorize", "removed")
+
+
+class Due(NamedTuple):
+    """A source that a delivery says something of; ``delivery`` is what is kept of it."""
+
+    source: SourceKey
+    hint: Hint
+    delivery: Delivery
+
+
+class _Taken(NamedTuple):
+    """A delivery that was let in: what it leads to, and how it is answered."""
+
+    due: tuple[Due, ...]
+    answer: Answer
+    dropped: tuple[str, ...] = ()
 
 
 def notification_router(
@@ -34,17 +57,34 @@ def notification_router(
     hints: Hints,
     registry: CollectorRegistry,
     *,
+    hooks: Mapping[str, Hook] | None = None,
+    deliveries: Deliveries | None = None,
     clock: Callable[[], float] = time.time,
     limits: Limits = Limits(),  # noqa: B008 - immutable
 ) -> APIRouter:
-    """The route for ``providers``, by name. One per ``registry``: refusals count in
+    """The routes for ``providers`` and ``hooks``, by name. One per ``registry``: refusals count in
     ``headrace_notifications_refused_total{provider,reason}``, hints in
     ``headrace_notifications_hints_total{provider,added}``. ``connections`` is asked when there is
-    a notification; ``clock`` gives epoch seconds."""
-    door = _Door(providers, connections, hints, registry, clock=clock, limits=limits)
+    a notification; ``deliveries`` is told of each; ``clock`` gives epoch seconds.
+
+    :raises BadInputError: a hook has a provider's name.
+    """
+    door = _Door(
+        providers,
+        connections,
+        hints,
+        registry,
+        hooks=hooks or {},
+        deliveries=deliveries or Deliveries(),
+        clock=clock,
+        limits=limits,
+    )
     router = APIRouter(tags=["notifications"])
 
     async def deliver(request: Request, provider: str) -> Response:
+        return await door.deliver(request, provider)
+
+    async def handshake(request: Request, provider: str) -> Response:
         return await door.deliver(request, provider)
 
     router.add_api_route(
@@ -53,6 +93,15 @@ def notification_router(
         methods=["POST"],
         summary="Deliver a provider's notification",
         description="Verified as the provider documents. Answered as it expects, once a hint is on the log.",
+        response_class=Response,
+        responses=_responses(),
+    )
+    router.add_api_route(
+        f"{PATH}/{{provider}}",
+        handshake,
+        methods=["GET"],
+        summary="Answer a hook's handshake",
+        description="What a service asks before it delivers, such as Nylas' challenge. Leads to nothing.",
         response_class=Response,
         responses=_responses(),
     )
@@ -67,12 +116,18 @@ class _Door:
         hints: Hints,
         registry: CollectorRegistry,
         *,
+        hooks: Mapping[str, Hook],
+        deliveries: Deliveries,
         clock: Callable[[], float],
         limits: Limits,
     ) -> None:
+        if both := providers.keys() & hooks.keys():
+            raise BadInputError(f"{min(both)} is a provider's name: give the hook another one")
         self._providers: Final = dict(providers)
+        self._hooks: Final = dict(hooks)
         self._connections: Final = connections
         self._hints: Final = hints
+        self._deliveries: Final = deliveries
         self._clock: Final = clock
         self._limits: Final = limits
         self._threads: anyio.CapacityLimiter | None = None
@@ -88,43 +143,59 @@ class _Door:
 
     async def deliver(self, request: Request, name: str) -> Response:
         """Take a delivery, or refuse it and count that."""
+        noting = Noting()
+        label = name if name in self._providers or name in self._hooks else UNKNOWN
         try:
-            received = await self._take(request, name)
+            taken = await self._take(request, name, noting)
         except RefusedError as refused:
-            return self._problem(name, refused)
-        for reason in received.dropped:
+            response = self._problem(label, refused)
+            self._note(noting, request, label, response.status_code, refused.reason)
+            return response
+        for reason in taken.dropped:
             self._refused.labels(name, reason).inc()
-        answer = received.answer
-        return Response(answer.body, answer.status, media_type=answer.content_type)
+        answer = taken.answer
+        self._note(noting, request, label, answer.status, dropped=taken.dropped)
+        return Response(answer.body, answer.status, _NO_SNIFF, media_type=answer.content_type)
 
-    async def _take(self, request: Request, name: str) -> Received:
-        provider = self._providers.get(name)
-        if provider is None:
+    def _note(
+        self,
+        noting: Noting,
+        request: Request,
+        name: str,
+        status: int,
+        reason: str | None = None,
+        *,
+        dropped: tuple[str, ...] = (),
+    ) -> None:
+        method = request.method
+        self._deliveries.put(noting, door=DOOR, name=name, method=method, status=status, reason=reason, dropped=dropped)
+
+    async def _take(self, request: Request, name: str, noting: Noting) -> _Taken:
+        provider, hook = self._providers.get(name), self._hooks.get(name)
+        if provider is None and hook is None:
             raise RefusedError("unknown_endpoint", "no such provider is set up here: correct the URL, or set it up")
-        body = await read_body(request, self._limits)
-        headers = tuple((bytes(key), bytes(value)) for key, value in request.scope["headers"])
         query = tuple(request.query_params.multi_items())
-        delivery = Delivery(request.method, headers, query, body, self._clock())
+        if request.method != "POST":
+            if hook is None:
+                raise RefusedError("no_handshake", "deliveries come by POST; nothing is to be asked for here")
+            return _Taken((), hook.handshake(query))
+        noting.body = body = await read_body(request, self._limits)
+        headers = tuple((bytes(key), bytes(value)) for key, value in request.scope["headers"])
+        delivery = Delivery(request.method, headers, query, body, self._clock(), name)
         if self._threads is None:
             self._threads = anyio.CapacityLimiter(self._limits.waiting)
-        looked_up: dict[str, Watched] = {}
-        received = await run_sync(self._verified, provider, delivery, looked_up, limiter=self._threads)
-        for hint in dict.fromkeys(received.hints):
-            await self._hint(name, hint, delivery, looked_up.get(hint.watch))
-        return received
+        taken = await run_sync(self._verified, provider, hook, delivery, limiter=self._threads)
+        for due in taken.due:
+            await self._hint(name, due, noting)
+        return taken
 
-    def _verified(self, provider: Provider, delivery: Delivery, looked_up: dict[str, Watched]) -> Received:
-        """What the delivery comes to; the watches that were looked up for that are in ``looked_up`` afterwards."""
-
-        def watch(id_: str) -> Watch | None:
-            found = self._connections().find_watch(provider.name, id_)
-            if found is None:
-                return None
-            looked_up[id_] = found
-            return found.watch
-
+    def _verified(self, provider: Provider | None, hook: Hook | None, delivery: Delivery) -> _Taken:
+        """What a delivery comes to, in a thread."""
         try:
-            return provider.receive(delivery, watch)
+            if provider is not None:
+                return self._of_provider(provider, delivery)
+            assert hook is not None
+            return self._of_hook(hook, delivery)
         except RefusedError:
             raise
         except HeadraceError:
@@ -132,10 +203,43 @@ class _Door:
                 "log_unavailable", "it cannot be verified now: send the same notification again later"
             ) from None
 
-    async def _hint(self, name: str, hint: Hint, delivery: Delivery, watched: Watched | None) -> None:
+    def _of_provider(self, provider: Provider, delivery: Delivery) -> _Taken:
+        looked_up: dict[str, Watched] = {}
+        connections = self._connections()
+
+        def watch(id_: str) -> Watch | None:
+            found = connections.find_watch(provider.name, id_)
+            if found is None:
+                return None
+            looked_up[id_] = found
+            return found.watch
+
+        received = provider.receive(delivery, watch)
+        due: list[Due] = []
+        for hint in dict.fromkeys(received.hints):
+            watched = looked_up.get(hint.watch) or connections.find_watch(provider.name, hint.watch)
+            if watched is None:
+                raise RefusedError("unknown_watch", "what this names is watched no more: stop its watch")
+            kept = delivery._replace(body=received.parts.get(hint, delivery.body))
+            due.append(Due(watched.source, hint, kept))
+        return _Taken(tuple(due), received.answer, received.dropped)
+
+    def _of_hook(self, hook: Hook, delivery: Delivery) -> _Taken:
+        hint = hook.receive(delivery, most=self._limits.decompressed)
+        sources = self._connections().hooked(hook.name, hint.watch)
+        if not sources:
+            raise RefusedError(
+                "unknown_account",
+                f"connect a source as this account: headrace source add … --set hook={hook.name}/ACCOUNT",
+            )
+        signature = hook.scheme.header.encode()
+        kept = delivery._replace(headers=tuple(one for one in delivery.headers if one[0] != signature))
+        return _Taken(tuple(Due(source, hint, kept) for source in sources), Answer(HTTPStatus.OK))
+
+    async def _hint(self, name: str, due: Due, noting: Noting) -> None:
         try:
-            source = await run_sync(self._due, name, hint, watched, limiter=self._threads)
-            added = await self._hints.put(source, delivery, hint.delivery)
+            await run_sync(put_due, self._connections(), due, limiter=self._threads)
+            added = await self._hints.put(due.source, due.delivery, due.hint.delivery)
         except RefusedError:
             raise
         except AppendUnknownError:
@@ -146,25 +250,17 @@ class _Door:
             raise RefusedError(
                 "log_unavailable", "nothing was written: send the same notification again later"
             ) from None
+        noting.hints.append(Hinted(due.source, due.hint.kind, added))
         self._hinted.labels(name, "yes" if added else "no").inc()
 
-    def _due(self, name: str, hint: Hint, watched: Watched | None) -> SourceKey:
-        """Whose the hint is; what it asks for besides a sync is kept before the hint is."""
-        connections = self._connections()
-        watched = watched or connections.find_watch(name, hint.watch)
-        if watched is None:
-            raise RefusedError("unknown_watch", "what this names is watched no more: stop its watch")
-        compare, watch = hint.kind in _COMPARES, hint.kind in _WATCHES
-        if compare or watch:
-            connections.put_due(watched.source, compare=compare, watch=watch)
-        return watched.source
-
-    def _problem(self, name: str, refused: RefusedError) -> Response:
-        self._refused.labels(name if name in self._providers else UNKNOWN, refused.reason).inc()
+    def _problem(self, label: str, refused: RefusedError) -> Response:
+        self._refused.labels(label, refused.reason).inc()
         status, title = refused.refusal
         headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        elif status == 405:
+            headers["Allow"] = "POST"
         problem = Problem(
             type=f"urn:headrace:notification:{refused.reason}",
             title=title,
@@ -173,6 +269,13 @@ class _Door:
             reason=refused.reason,
         )
         return JSONResponse(problem.model_dump(), status, headers, PROBLEM)
+
+
+def put_due(connections: Connections, due: Due) -> None:
+    """Keep what a hint asks for besides a sync; before the hint is kept."""
+    compare, watch = due.hint.kind in _COMPARES, due.hint.kind in _WATCHES
+    if compare or watch:
+        connections.put_due(due.source, compare=compare, watch=watch)
 
 
 def _responses() -> dict[int | str, dict[str, Any]]:

@@ -6,7 +6,8 @@ from the provider (:class:`headrace.producers.event.Source`), from the cursor th
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from headrace.producers.event import Source
 from headrace.producers.provider_http import ProviderHttp
@@ -50,13 +51,15 @@ class Watch(NamedTuple):
 
 class Delivery(NamedTuple):
     """A request to a provider's endpoint, as it came: header names in lower case, the body as sent and within the
-    limit; ``received_at`` in epoch seconds by the clock of this machine."""
+    limit; ``received_at`` in epoch seconds by the clock of this machine; ``to`` is the provider or hook that it was
+    sent to, as the address has it."""
 
     method: str
     headers: tuple[tuple[bytes, bytes], ...]
     query: tuple[tuple[str, str], ...]
     body: bytes
     received_at: float
+    to: str | None = None
 
 
 class Hint(NamedTuple):
@@ -80,12 +83,14 @@ class Received(NamedTuple):
     """What a delivery comes to: no hints where it is a handshake, or where all that is in it is for somebody else.
 
     ``dropped`` are the reasons (keys of the refusals' table) for what a delivery of several notifications also held and
-    nobody is told of; each counts as a refusal, and the others go on.
+    nobody is told of; each counts as a refusal, and the others go on. ``parts`` are the bodies to keep with hints
+    instead of the whole one: where it also holds what is others', or a secret that the sender is let in by.
     """
 
     hints: tuple[Hint, ...]
     answer: Answer
     dropped: tuple[str, ...] = ()
+    parts: Mapping[Hint, bytes] = MappingProxyType({})
 
 
 class Provider(Protocol):
@@ -124,5 +129,17 @@ class Provider(Protocol):
         """Verify a delivery; ``watch`` looks one up by its id. Reads nothing from the provider but its public keys.
 
         :raises RefusedError: it is forged, expired, for another audience, malformed, or of an unknown watch.
+        """
+        ...
+
+
+@runtime_checkable
+class Rereads(Protocol):
+    """A provider whose deliveries can be read again from what was kept of them."""
+
+    def read(self, delivery: Delivery) -> tuple[Hint, ...]:
+        """What a delivery says that was verified when it came: what showed who sent it is not kept.
+
+        :raises RefusedError: it cannot be read.
         """
         ...

@@ -57,6 +57,8 @@ NOTIFICATION_REFUSALS: Final[Mapping[str, Refusal]] = {
     "wrong_audience": Refusal(403, "The token is for another audience"),
     "wrong_sender": Refusal(403, "The token is another sender's"),
     "unknown_watch": Refusal(404, "Nothing here is watched by this name"),
+    "unknown_account": Refusal(404, "No source is connected as this account"),
+    "no_handshake": Refusal(405, "Nothing is to be asked for here"),
     "not_notification": Refusal(400, "Not a notification of this provider"),
     "keys_unavailable": Refusal(503, "The keys to verify with cannot be had now"),
 }

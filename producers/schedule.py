@@ -50,6 +50,8 @@ class _Entry:
     failures: int = 0
     slow: bool = False
     since: float | None = None
+    paused_until: float = 0.0
+    asked: bool = False
 
 
 class Schedule:
@@ -76,6 +78,18 @@ class Schedule:
         entry = self._entries.get(source)
         if entry is not None and entry.since is None:
             self._put(source, entry, min(entry.due, max(now, entry.not_before)))
+
+    def ask(self, source: SourceKey, now: float) -> None:
+        """Somebody wants it synced: it is due, however badly it did before, though not before a provider that asked for
+        a pause has had it. One that runs is due again when it is over."""
+        entry = self._entries.get(source)
+        if entry is None:
+            return
+        if entry.since is not None:
+            entry.asked = True
+            return
+        entry.not_before, entry.failures = entry.paused_until, 0
+        self._put(source, entry, max(now, entry.paused_until))
 
     def take(self, now: float) -> list[SourceKey]:
         """The sources whose sync is to begin now, those that have waited longest first; they count as running."""
@@ -110,6 +124,7 @@ class Schedule:
         if entry is None or entry.since is None:
             return
         took, entry.since = now - entry.since, None
+        entry.paused_until = now + pause
         if outcome == "done":
             entry.failures, entry.not_before = 0, now + pause
             entry.slow = took >= self._pace.slow_after
@@ -122,6 +137,9 @@ class Schedule:
             wait = min(longest, first * 2 ** min(entry.failures - 1, 30)) * (0.5 + 0.5 * self._random())
             entry.not_before = now + max(wait, pause)
         self._put(source, entry, max(now + wait, entry.not_before))
+        if entry.asked:
+            entry.asked = False
+            self.ask(source, now)
 
     def next_time(self, now: float) -> float | None:
         """When :meth:`take` may have more than it had at ``now``, if nothing else happens; ``None``: never."""

@@ -53,6 +53,10 @@ class Parts(Protocol):
     def kinds(self) -> Mapping[str, Kind]: ...
 
 
+def _always() -> bool:
+    return True
+
+
 class _NoTokens:
     """While settings are looked at, nobody is asked."""
 
@@ -80,10 +84,11 @@ class SourceSyncs:
         self._parts, self._connections, self._setups = parts, connections, setups
         self._address, self._transport, self._clock = address, transport, clock
 
-    def sync(self, key: SourceKey, *, full: bool = False) -> Synced:
-        """Bring the log up to what the source shows.
+    def sync(self, key: SourceKey, *, full: bool = False, ours: Callable[[], bool] = _always) -> Synced:
+        """Bring the log up to what the source shows. ``ours`` says whether this process still is the one to do that.
 
         :raises NotFoundError: it is not connected any more.
+        :raises OvertakenError: somebody else syncs it now.
         :raises UnavailableError: its provider, the log or the tables do not answer; again later.
         :raises BadInputError: somebody has to mend something; the message says what.
         """
@@ -91,7 +96,8 @@ class SourceSyncs:
         setup = self._setup(connected)
         due = self._connections.due(key)
         with self._asking(key, setup) as http:
-            self._keep_watched(key, connected, setup, http, anew=due.watch)
+            if ours():
+                self._keep_watched(key, connected, setup, http, anew=due.watch)
             pseudonym = self._parts.intake.pseudonyms(key.tenant, key.account)
             source = setup.provider.source(connected, http, pseudonym)
             feed = Feed(
@@ -105,6 +111,7 @@ class SourceSyncs:
                 source=key.source,
                 feeds=source.feeds,
                 actor=ActorRef("user", key.account),
+                ours=ours,
             )
             synced = run_sync(source, feed, full=full or due.compare)
         if any(due):

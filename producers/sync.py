@@ -8,8 +8,13 @@ the next one begins again from the old cursor with event ids that are the same.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from headrace.errors import HaltError
+from headrace.errors import HaltError, UnavailableError
 from headrace.producers.event import Known, NewEvent, Source
+
+
+class OvertakenError(UnavailableError):
+    """Somebody else syncs the source now: a later start is on the log, or the account is another process's. What this
+    sync appends from there on is ineffective, so it stops; nothing is lost by that."""
 
 
 class Begun(NamedTuple):
@@ -29,11 +34,17 @@ class SyncPort(Protocol):
         ...
 
     def found(self, sync: str, events: Sequence[NewEvent]) -> None:
-        """Append events in the name of ``sync`` and wait until the tables have reached them."""
+        """Append events in the name of ``sync``, if there are any, and wait until the tables have reached them.
+
+        :raises OvertakenError: somebody else syncs the source now.
+        """
         ...
 
     def finish(self, sync: str, cursor: str | None) -> None:
-        """Append ``source.synced`` and wait until the tables have reached it."""
+        """Append ``source.synced`` and wait until the tables have reached it.
+
+        :raises OvertakenError: somebody else syncs the source now, and the tables took no notice of it.
+        """
         ...
 
 
@@ -55,8 +66,7 @@ def run_sync(source: Source, port: SyncPort, *, full: bool = False) -> Synced:
     begun = port.begin(full)
     events = 0
     for page in source.pages(None if full else begun.cursor, begun.known):
-        if page.events:
-            port.found(begun.sync, page.events)
+        port.found(begun.sync, page.events)
         events += len(page.events)
         if not page.more:
             port.finish(begun.sync, page.cursor)

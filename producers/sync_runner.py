@@ -15,10 +15,12 @@ from typing import Final
 from headrace.errors import BadInputError, HeadraceError, UnavailableError
 from headrace.producers.provider_http import ThrottledError
 from headrace.producers.schedule import Outcome, Pace, Schedule, SourceKey
-from headrace.producers.sync import Synced
+from headrace.producers.sync import OvertakenError, Synced
 
 _STOP_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 1.0
+_APART_SECONDS: Final = 0.05
+"""How far looks for hints are apart at the least: where much is folded, every commit asks for one."""
 _log: Final = logging.getLogger("headrace.sync")
 
 Told = Callable[[SourceKey, Synced | HeadraceError], object]
@@ -48,6 +50,7 @@ class SyncRunner:
         self._changed: Final = threading.Condition()
         self._threads: Final[set[threading.Thread]] = set()
         self._looking = True
+        self._look_at = 0.0
         self._stopping = False
         self._thread: Final = threading.Thread(target=self._run, name="headrace-syncs", daemon=True)
 
@@ -75,6 +78,12 @@ class SyncRunner:
             self._looking = True
             self._changed.notify_all()
 
+    def ask(self, source: SourceKey) -> None:
+        """Somebody wants this one synced now, however badly it did before."""
+        with self._changed:
+            self._schedule.ask(source, time.monotonic())
+            self._changed.notify_all()
+
     def look(self) -> None:
         """Something was applied: there may be hints. Cheap, from any thread."""
         with self._changed:
@@ -86,7 +95,10 @@ class SyncRunner:
             with self._changed:
                 if self._stopping:
                     return
-                looking, self._looking = self._looking, False
+                now = time.monotonic()
+                looking = self._looking and now >= self._look_at
+                if looking:
+                    self._looking, self._look_at = False, now + _APART_SECONDS
             hinted = self._asked() if looking else ()
             with self._changed:
                 now = time.monotonic()
@@ -95,7 +107,9 @@ class SyncRunner:
                 for source in () if self._stopping else self._schedule.take(now):
                     self._begin(source)
                 until = self._schedule.next_time(now)
-                if not self._looking and not self._stopping:
+                if self._looking:
+                    until = self._look_at if until is None else min(until, self._look_at)
+                if not self._stopping:
                     self._changed.wait(None if until is None else max(0.0, until - time.monotonic()))
 
     def _asked(self) -> Iterable[SourceKey]:
@@ -136,6 +150,10 @@ class SyncRunner:
             _log.warning("%s: %s", named, error)
             self._told(source, error)
             return "failed", error.retry_after
+        except OvertakenError as error:
+            _log.info("%s: %s", named, error)
+            self._told(source, error)
+            return "failed", 0.0  # if it is ours after all, it is tried again
         except UnavailableError as error:
             _log.warning("%s: %s; it is tried again", named, error)
             self._told(source, error)

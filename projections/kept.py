@@ -4,8 +4,8 @@ A partition's are good for one place of it only: where the commit left it. Whoev
 partition was somebody else's meanwhile, the tables were restored or rebuilt) finds nothing here and reads the tables.
 """
 
+import threading
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from headrace.processors.core.memory import Memory
@@ -27,56 +27,69 @@ class _Shelf:
 
 
 class Kept:
-    """About ``most_bytes`` of them; of more, those used longest ago go. Not safe from several threads at once."""
+    """About ``most_bytes`` of them; of more, those used longest ago go. Safe from any thread; of one partition
+    one thread at a time."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._half: Final = most_bytes // 2
         self._young = 0
+        self._guard: Final = threading.RLock()
         self._shelves: Final[dict[int, _Shelf]] = {}
 
     def take(self, memory: Memory, wanted: Iterable[EntityRef]) -> set[EntityRef]:
-        """Put those that are here into ``memory``, each as a copy; returns the others."""
-        row = memory.partition
-        shelf = self._shelves.get(row.partition)
-        if shelf is None or shelf.at != row.next_offset:
-            self.forget(row.partition)
-            return set(wanted)
-        missing: set[EntityRef] = set()
-        for ref in wanted:
-            found = shelf.young.get(ref) or shelf.old.get(ref)
-            if found is None:
-                missing.add(ref)
-            else:
-                memory.entities[ref] = _copy(found)
-        return missing
+        """Put those that are here into ``memory``; returns the others. What is taken is here no more until it is kept
+        again: a batch changes it."""
+        with self._guard:
+            row = memory.partition
+            shelf = self._shelves.get(row.partition)
+            if shelf is None or shelf.at != row.next_offset:
+                self.forget(row.partition)
+                return set(wanted)
+            missing: set[EntityRef] = set()
+            for ref in wanted:
+                found = shelf.young.pop(ref, None)
+                if found is not None:
+                    self._young -= _size(found)
+                else:
+                    found = shelf.old.pop(ref, None)
+                if found is None:
+                    missing.add(ref)
+                else:
+                    memory.entities[ref] = found
+            return missing
 
     def keep(self, memory: Memory) -> None:
-        """What a batch changed, once it is committed."""
-        row = memory.partition
-        shelf = self._shelves.get(row.partition)
-        if shelf is None or shelf.at != memory.first_offset:
-            self.forget(row.partition)
-            shelf = self._shelves[row.partition] = _Shelf(memory.first_offset)
-        shelf.at = row.next_offset
-        for ref, entity in memory.changed_entities.items():
-            before = shelf.young.get(ref)
-            if before is not None:
-                self._young -= _size(before)
-            shelf.young[ref] = _copy(entity)
-            self._young += _size(entity)
-        if self._young > self._half:
-            self._age()
+        """What a batch looked at and changed, once it is committed. Nobody may change its rows any more."""
+        with self._guard:
+            row = memory.partition
+            shelf = self._shelves.get(row.partition)
+            if shelf is None or shelf.at != memory.first_offset:
+                self.forget(row.partition)
+                shelf = self._shelves[row.partition] = _Shelf(memory.first_offset)
+            shelf.at = row.next_offset
+            for ref, entity in memory.entities.items():
+                if entity.exists:
+                    before = shelf.young.get(ref)
+                    if before is not None:
+                        self._young -= _size(before)
+                    entity.renewed = False
+                    self._young += _size(entity)
+                    shelf.young[ref] = entity
+            if self._young > self._half:
+                self._age()
 
     def forget(self, partition: int) -> None:
         """The tables may hold something else by now."""
-        shelf = self._shelves.pop(partition, None)
-        if shelf is not None:
-            self._young -= sum(map(_size, shelf.young.values()))
+        with self._guard:
+            shelf = self._shelves.pop(partition, None)
+            if shelf is not None:
+                self._young -= sum(map(_size, shelf.young.values()))
 
     def forget_all(self) -> None:
         """The connection broke, and with it all that was known."""
-        self._shelves.clear()
-        self._young = 0
+        with self._guard:
+            self._shelves.clear()
+            self._young = 0
 
     def _age(self) -> None:
         for shelf in self._shelves.values():
@@ -87,18 +100,3 @@ class Kept:
 def _size(row: EntityRow) -> int:
     content = len(row.content) if row.content is not None else 0
     return _ROW_BYTES + content + _ROW_BYTES // 2 * len(row.intents)
-
-
-def _copy(row: EntityRow) -> EntityRow:
-    """A row that changes by itself."""
-    return EntityRow(
-        row.ref,
-        row.first_offset,
-        row.head_offset,
-        row.head_check,
-        row.head_time,
-        row.state,
-        [replace(intent) for intent in row.intents] if row.intents else [],
-        row.content,
-        row.content_key,
-    )

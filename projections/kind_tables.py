@@ -21,7 +21,7 @@ COMMON: Final = (
     ("head_check", "bytes", "First 8 bytes of the chain there."),
     ("head_time", "time", "Log time there, epoch milliseconds UTC."),
     ("state", "json", "Its deciding state: facts only. Null before the first fact."),
-    ("intents", "json", "Accepted proposals whose outcome is not known yet."),
+    ("intents", "json", "Accepted proposals on their way; with ended true, those whose echo is still to come."),
     ("content_key", "text", "Which key seals content; null: in clear."),
     ("content", "bytes", "Personal data of the newest event that had any."),
 )
@@ -183,8 +183,8 @@ def _content(registry: Registry, raw: bytes) -> dict[str, Any]:
 
 
 def intents_text(row: EntityRow) -> str:
-    """The intents as JSON."""
-    if not row.intents:
+    """The intents as JSON, those of which only the echo is still to come at the end."""
+    if not row.intents and not row.awaited:
         return "[]"
     return canonical(
         [
@@ -197,42 +197,56 @@ def intents_text(row: EntityRow) -> str:
                 "foreseen": intent.foreseen.hex() if intent.foreseen is not None else None,
                 "clean": intent.clean,
                 "unknown": intent.unknown,
+                "echo": intent.echo.hex() if intent.echo is not None else None,
+                "mark": intent.mark,
+                "agent": intent.agent,
+                "reference": intent.reference,
+                "ended": ended,
             }
-            for intent in row.intents
+            for intents, ended in ((row.intents, False), (row.awaited, True))
+            for intent in intents
         ]
     ).decode()
 
 
-def parse_intents(text: str) -> list[Intent]:
-    """The intents from JSON."""
+def put_intents(row: EntityRow, text: str) -> None:
+    """Give the row its intents, from JSON."""
     if text == "[]":
-        return []
-    return [
-        Intent(
+        return
+    for one in json.loads(text):
+        intent = Intent(
             one["proposal"],
             one["type"],
             one["data"],
             one["accepted_at"],
             one["attempt"],
-            bytes.fromhex(one["foreseen"]) if one["foreseen"] is not None else None,
+            _bytes(one["foreseen"]),
             one["clean"],
             one["unknown"],
+            _bytes(one.get("echo")),
+            one.get("mark"),
+            one.get("agent", ""),
+            one.get("reference"),
         )
-        for one in json.loads(text)
-    ]
+        (row.awaited if one.get("ended") else row.intents).append(intent)
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return bytes.fromhex(text) if text is not None else None
 
 
 def entity_row(ref: EntityRef, row: dict[str, Any]) -> EntityRow:
     """An entity's row from the common columns of its table."""
     state = row["state"]
-    return EntityRow(
+    found = EntityRow(
         ref,
         row["first_offset"],
         row["head_offset"],
         row["head_check"],
         row["head_time"],
         json.loads(state) if state is not None else None,
-        parse_intents(row["intents"]),
-        row["content"],
-        row["content_key"],
+        content=row["content"],
+        content_key=row["content_key"],
     )
+    put_intents(found, row["intents"])
+    return found

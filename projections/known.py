@@ -27,6 +27,13 @@ def source(reader: Reader, tenant: str, account: str, name: str) -> SourceRow | 
     return source_row(found[0]) if found else None
 
 
+def complete(reader: Reader) -> dict[tuple[str, str, str], int]:
+    """Up to when the sources that have ever been synced are complete (epoch milliseconds of log time), by tenant,
+    account and name."""
+    rows = reader.rows("SELECT tenant, account, source, fresh_time FROM sources WHERE fresh_offset >= 0", {})
+    return {(row["tenant"], row["account"], row["source"]): row["fresh_time"] for row in rows}
+
+
 def hinted(reader: Reader) -> list[tuple[str, str, str]]:
     """Tenant, account and name of the sources with a hint on the log and no start of a sync after it."""
     rows = reader.rows("SELECT tenant, account, source FROM sources WHERE hint_offset > sync_offset", {})

@@ -5,7 +5,7 @@ change in one transaction, fenced by the ``next_offset`` that was read. Adapters
 later PostgreSQL. Both pass the one suite in ``tests/contract/tables_conformance.py``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +14,9 @@ from headrace.log.port import Stored
 from headrace.processors.core.memory import ContainerKey, Memory, PartitionRow, ProposalKey
 from headrace.processors.core.model import AccountKey
 from headrace.schemas.refs import EntityRef
+
+Publish = Callable[[Memory], Callable[[], object]]
+"""Begins to make known what a batch did; what it returns waits until that has worked, or raises."""
 
 
 @dataclass(slots=True)
@@ -47,7 +50,8 @@ class Reader(Protocol):
 
 
 class Tables(Protocol):
-    """The port. ``resume``, ``load`` and ``commit`` are the processor's, one partition at a time."""
+    """The port. ``resume``, ``load`` and ``commit`` are the processor's, one partition at a time; one thread may load
+    for a partition while another commits a batch of another partition."""
 
     def resume(self, partition: int) -> PartitionRow | None:
         """How far the partition is folded, ``None`` before its first commit."""
@@ -57,8 +61,10 @@ class Tables(Protocol):
         """Put the wanted rows into ``memory``: a fixed number of queries, whatever the batch's size."""
         ...
 
-    def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
-        """Write everything the fold of ``batch`` changed, and the next offset, in one transaction.
+    def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
+        """Write everything the fold of ``batch`` changed, and the next offset, in one transaction. ``publish`` is
+        called within it, once nobody else can move the partition on, and waited for before it is committed; if that
+        raises, nothing is written.
 
         :raises FencedError: the partition is not where ``memory`` began: another owner moved it on. Nothing was
             written.

@@ -1,6 +1,7 @@
 """The tables in PostgreSQL, for many workers and many readers at once.
 
-One connection folds; a pool of others gives snapshots. Every commit is fenced first (``UPDATE partitions … WHERE
+Two connections fold, one that loads and one that writes, so that a batch can be folded while another is committed; a
+pool of others gives snapshots. Every commit is fenced first (``UPDATE partitions … WHERE
 next_offset = …``), so of two workers that both believe they own a partition one writes and the other is told. After a
 commit, in a statement of its own, it is made known with ``NOTIFY``; see :mod:`headrace.projections.postgres_listener`.
 
@@ -9,7 +10,6 @@ Connect to the server itself or through a pooler in session mode: what is set be
 
 import contextlib
 import logging
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from headrace.errors import FencedError, HaltError, UnavailableError
@@ -27,9 +27,10 @@ from headrace.processors.core.memory import Memory, PartitionRow
 from headrace.processors.core.policy import Policy
 from headrace.projections import postgres_loads, rows
 from headrace.projections.kept import Kept
-from headrace.projections.port import Reader, Wants
+from headrace.projections.port import Publish, Reader, Wants
 from headrace.projections.postgres_connection import Address, PostgresReader, Session, meaning, translated
 from headrace.projections.postgres_migrations import Columns, check, migrate
+from headrace.projections.postgres_session import ProcessorSession
 from headrace.projections.postgres_text import escaped, escaped_json
 from headrace.projections.postgres_writes import Writer
 from headrace.schemas.registry import Registry
@@ -42,19 +43,9 @@ _PATIENCE_SECONDS: Final = 5.0
 _CHANGING: Final = frozenset({"policy", "kinds"})
 """Of ``partitions``: large, and the same from batch to batch."""
 
-# What only the connection that folds is told.
-_SESSION: Final = (
-    # The log is the truth. A commit that a crash of the database takes back took state and next_offset back together,
-    # and the fold repeats it exactly; so nobody need wait for the disk. Readers who bring a token wait for the tables.
-    ("synchronous_commit", "off"),
-    # Statements here look up keys in indexes, whatever today's statistics say: a plan made while a table was empty
-    # would read all of it for ever.
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("plan_cache_mode", "force_generic_plan"),
-    ("jit", "off"),
-)
+_VIEW: Final = b"""
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE partitions IN ACCESS SHARE MODE; SELECT 1
+"""
 _STALLED: Final = """
 SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user AND application_name = %s AND pid <> pg_backend_pid()
@@ -64,7 +55,7 @@ _log: Final = logging.getLogger("headrace.tables")
 
 
 class PostgresTables:
-    """The adapter. Safe from any thread; ``resume``, ``load`` and ``commit`` take turns on one connection.
+    """The adapter. Safe from any thread; ``resume`` and ``load`` take turns on one connection, commits on another.
 
     With ``migrating`` the tables are first brought to this release, where this role may do that. ``readers`` snapshots
     can be had at once; who wants one more waits up to ``reader_wait`` seconds. ``patience``: how many seconds to wait
@@ -89,9 +80,9 @@ class PostgresTables:
         self.address: Final = Address(conninfo, schema)
         self._kinds: Final = dict(kinds)
         self._patience: Final = patience
-        self._lock: Final = threading.Lock()
         self._closed = False
-        self._open: Session | None = None
+        self._loading: Final = ProcessorSession(self.address, patience, self._forget)
+        self._writing: Final = ProcessorSession(self.address, patience, self._forget)
         self._policies: Final[dict[int, tuple[int, Policy, tuple[str, ...]]]] = {}
         self._kept: Final = Kept()
         self._resumed_in: Final[dict[int, int]] = {}
@@ -103,14 +94,13 @@ class PostgresTables:
             timeout=reader_wait,
             kwargs={"autocommit": True, "application_name": f"headrace reader {schema}"},
             configure=self.address.prepare,
-            check=ConnectionPool.check_connection,
             open=False,
         )
         self._pool.open()
 
     def _prepare(self, *, migrating: bool) -> Columns:
         with translated(self.address.named, "opened"):
-            connection = self._connection()
+            connection = self._writing.connection()
             try:
                 _require(connection, self.address)
                 found = check(self.address, connection, self._kinds)
@@ -119,19 +109,25 @@ class PostgresTables:
                     found = check(self.address, connection, self._kinds)
                 return _checked(found, self.address)
             except BaseException:
-                self._drop()
+                self._writing.drop()
                 raise
 
     @property
     def connection(self) -> Session:
-        """The connection that folds: to trace what it does. Whoever writes through it breaks the fold."""
-        return self._connection()
+        """The connection that commits: to trace what it does. Whoever writes through it breaks the fold."""
+        return self._session(self._writing)
+
+    @property
+    def loading(self) -> Session:
+        """The connection that loads: to trace what it does."""
+        return self._session(self._loading)
 
     def close(self) -> None:
         """Close every connection; those of running snapshots as those end."""
-        with self._lock:
-            self._closed = True
-            self._drop()
+        self._closed = True
+        for one in (self._loading, self._writing):
+            with one.lock:
+                one.drop()
         self._pool.close()
 
     def __enter__(self) -> Self:
@@ -140,31 +136,12 @@ class PostgresTables:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- the connection that folds --------------------------------------------------------------------------------
-
-    def _connection(self) -> Session:
-        """The connection that folds, a new one where the last has broken."""
+    def _session(self, one: ProcessorSession) -> Session:
         if self._closed:
             raise UnavailableError(f"the tables in {self.address.named} were closed; open them again")
-        if self._open is None or self._open.closed:
-            connection = self.address.connect("processor")
-            try:
-                for name, value in (
-                    *_SESSION,
-                    ("lock_timeout", f"{self._patience * 1_000:.0f}ms"),
-                    ("idle_in_transaction_session_timeout", f"{self._patience * 2_000:.0f}ms"),
-                ):
-                    connection.execute("SELECT set_config(%s, %s, false)", (name, value))
-            except BaseException:
-                connection.close()
-                raise
-            self._open = connection
-        return self._open
+        return one.connection()
 
-    def _drop(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+    def _forget(self) -> None:
         self._policies.clear()
         self._kept.forget_all()
 
@@ -176,16 +153,29 @@ class PostgresTables:
         if self._closed:
             raise UnavailableError(f"the tables in {self.address.named} were closed; open them again")
         with translated(self.address.named, "read"):
-            connection = self._pool.getconn()
+            connection = self._viewing()
         try:
-            with translated(self.address.named, "read"):
-                # The lock first: who comes while the tables are being replaced waits for the new ones, and they cannot
-                # be replaced meanwhile. Then a SELECT: the view begins with that, not with BEGIN.
-                begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-                connection.execute(f"{begin}; LOCK TABLE partitions IN ACCESS SHARE MODE; SELECT 1".encode())
             yield PostgresReader(connection, self.address.named)
         finally:
             self._give_back(connection)
+
+    def _viewing(self) -> Session:
+        """A reader's connection with a view of the tables. One that broke while nobody used it is found out here, by
+        what is said to it anyway: asking every one first whether it is alive would double what a small query costs."""
+        for tries in range(self._pool.max_size, -1, -1):
+            connection = self._pool.getconn()
+            try:
+                # The lock first: who comes while the tables are being replaced waits for the new ones, and they cannot
+                # be replaced meanwhile. Then a SELECT: the view begins with that, not with BEGIN.
+                connection.execute(_VIEW)
+            except BaseException as error:
+                broken = isinstance(error, psycopg.OperationalError) and connection.closed
+                self._give_back(connection)
+                if not broken or not tries:
+                    raise
+            else:
+                return connection
+        raise AssertionError("the last try raises or returns")
 
     def _give_back(self, connection: Session) -> None:
         try:
@@ -200,13 +190,13 @@ class PostgresTables:
 
     def resume(self, partition: int) -> PartitionRow | None:
         """See :class:`headrace.projections.port.Tables`."""
-        with self._lock, translated(self.address.named, "read"):
+        with self._loading.lock, translated(self.address.named, "read"):
             self._kept.forget(partition)
             sql = """
                 SELECT p.*, live.oid::bigint AS resumed_in
                 FROM (SELECT 'partitions'::regclass::oid) AS live(oid) LEFT JOIN partitions p ON "partition" = %s
             """
-            with self._connection().cursor(row_factory=dict_row) as cursor:
+            with self._session(self._loading).cursor(row_factory=dict_row) as cursor:
                 found = cursor.execute(sql, (partition,)).fetchone()
             assert found is not None
             self._resumed_in[partition] = found["resumed_in"]
@@ -214,24 +204,25 @@ class PostgresTables:
 
     def load(self, memory: Memory, wants: Wants) -> None:
         """See :class:`headrace.projections.port.Tables`."""
-        with self._lock, translated(self.address.named, "read"):
-            connection = self._connection()
+        with self._loading.lock, translated(self.address.named, "read"):
+            connection = self._session(self._loading)
             missing = self._kept.take(memory, wants.entities) if wants.entities else wants.entities
             postgres_loads.load(connection, self._kinds, memory, replace(wants, entities=missing))
 
-    def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+    def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
         """See :class:`headrace.projections.port.Tables`."""
-        with self._lock:
+        with self._writing.lock:
             try:
                 with translated(self.address.named, "written"):
-                    connection = self._connection()
-                    connection.execute("BEGIN")
-                    self._fence(connection, memory)
+                    connection = self._begin(memory)
+                    published = publish(memory) if publish is not None else None
                     self._writer.write(connection, memory, batch)
+                    if published is not None:
+                        published()
                     self._end(connection)
             except BaseException:
                 self._kept.forget(memory.partition.partition)
-                self._undo()
+                self._writing.undo()
                 raise
             self._kept.keep(memory)
             row = memory.partition
@@ -251,37 +242,42 @@ class PostgresTables:
                 " partition goes on from where the tables are"
             ) from error
 
-    def _undo(self) -> None:
-        """End the transaction, if there still is one and a connection to say so on."""
-        if self._open is None:
-            return
-        status = self._open.info.transaction_status
-        try:
-            if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-                self._open.execute("ROLLBACK")
-            elif status != TransactionStatus.IDLE:
-                self._drop()
-        except psycopg.Error:
-            self._drop()  # the server rolls back what is left of a connection that broke
-
-    def _fence(self, connection: Session, memory: Memory) -> None:
-        """First of all: only who saw this partition where it is may move it."""
+    def _begin(self, memory: Memory) -> Session:
+        """A transaction, on a new connection where the last broke while nobody needed it. The fence first of all: only
+        who saw this partition where it is may move it."""
         row, first = memory.partition, memory.first_offset
         values: dict[str, Any] = dict(zip(rows.PARTITION_COLUMNS, rows.partition_values(row), strict=True))
         values["policy"], values["kinds"] = escaped_json(values["policy"]), escaped_json(values["kinds"])
         values["successor"] = escaped(row.successor) if row.successor is not None else None
-        if first == 0:
-            cursor = connection.execute(_FIRST, values)
-        else:
-            if self._policies.get(row.partition) == (first, row.policy, row.kinds):
-                values |= dict.fromkeys(_CHANGING)
-            cursor = self._moved(connection, values | {"first": first, "table": self._resumed_in.get(row.partition)})
-        if cursor.rowcount == 0:
+        if first and self._policies.get(row.partition) == (first, row.policy, row.kinds):
+            values |= dict.fromkeys(_CHANGING)
+        values |= {"first": first, "table": self._resumed_in.get(row.partition)}
+        connection = self._session(self._writing)
+        try:
+            moved = self._moved(connection, first, values)
+        except psycopg.OperationalError:
+            if not connection.closed:
+                raise
+            connection = self._session(self._writing)
+            moved = self._moved(connection, first, values)
+        if not moved:
             self._check_replaced(connection, row.partition)
             raise FencedError(
                 f"partition {row.partition} is no longer at offset {first}: another processor owns it; this one wrote"
                 " nothing"
             )
+        return connection
+
+    def _moved(self, connection: Session, first: int, values: Mapping[str, Any]) -> bool:
+        try:
+            with connection.pipeline():
+                connection.execute("BEGIN")
+                fence = connection.execute(_NEXT if first else _FIRST, values)
+        except errors.LockNotAvailable as error:
+            connection.execute("ROLLBACK")
+            self._throw_out_stalled(connection)
+            raise meaning(error, self.address.named, "written") from error
+        return fence.rowcount > 0
 
     def _check_replaced(self, connection: Session, partition: int) -> None:
         """What is remembered of tables that were rebuilt meanwhile says nothing about the new ones.
@@ -295,14 +291,6 @@ class PostgresTables:
                 " ones are"
             )
 
-    def _moved(self, connection: Session, values: Mapping[str, Any]) -> psycopg.Cursor[TupleRow]:
-        try:
-            return connection.execute(_NEXT, values)
-        except errors.LockNotAvailable as error:
-            connection.execute("ROLLBACK")
-            self._throw_out_stalled(connection)
-            raise meaning(error, self.address.named, "written") from error
-
     def _throw_out_stalled(self, connection: Session) -> None:
         """A worker that was stopped (not killed) within a transaction keeps its lock for as long as its connection
         lives. The server throws out idle ones by itself, but not one that waits for the rest of a ``COPY``."""
@@ -313,11 +301,13 @@ class PostgresTables:
     def _make_known(self, partition: int, next_offset: int) -> None:
         """Not inside the transaction: notifications of one database commit one after another, batches need not."""
         try:
-            self._connection().execute("SELECT pg_notify(%s, %s)", (self.address.channel, f"{partition}:{next_offset}"))
+            self._session(self._writing).execute(
+                "SELECT pg_notify(%s, %s)", (self.address.channel, f"{partition}:{next_offset}")
+            )
         except psycopg.Error as error:
             # What was written is written. Listeners look for themselves now and then; the next batch connects anew.
             _log.warning("a commit to %s was not made known: %s", self.address.named, error)
-            self._drop()
+            self._writing.drop()
 
 
 def _require(connection: Session, address: Address) -> None:

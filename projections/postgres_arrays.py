@@ -6,7 +6,8 @@ and lower bound, then every element after its length, all big-endian; a null has
 """
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from psycopg import Connection
@@ -54,15 +55,22 @@ def register(connection: Connection[Any]) -> None:
 
 
 def _array(oid: int, array_oid: int, elements: Sequence[bytes | None]) -> Array:
-    parts: list[bytes] = [_HEAD.pack(1, 1, oid, len(elements), 1)]
+    head = _HEAD.pack(1, 1, oid, len(elements), 1)
+    try:
+        lengths = map(_SMALL.__getitem__, map(len, elements))  # type: ignore[arg-type]
+        return Array(head + b"".join(chain.from_iterable(zip(lengths, elements, strict=False))), array_oid)  # type: ignore[arg-type]
+    except (TypeError, IndexError):
+        return Array(head + b"".join(_pieces(elements)), array_oid)
+
+
+def _pieces(elements: Iterable[bytes | None]) -> Iterator[bytes]:
+    """What the quick way does not take: nulls, and long ones."""
     for element in elements:
         if element is None:
-            parts.append(_NULL)
+            yield _NULL
         else:
-            length = len(element)
-            parts.append(_SMALL[length] if length < len(_SMALL) else length.to_bytes(4, "big"))
-            parts.append(element)
-    return Array(b"".join(parts), array_oid)
+            yield len(element).to_bytes(4, "big")
+            yield element
 
 
 def text_array(values: Iterable[str | None]) -> Array:

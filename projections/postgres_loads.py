@@ -4,13 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from psycopg import Cursor
 from psycopg.rows import dict_row
 
 from headrace.processors.core.kind import Kind
-from headrace.processors.core.memory import ContainerKey, Memory
+from headrace.processors.core.memory import Memory
 from headrace.processors.core.model import ClaimRow, EntityRow, Known
 from headrace.projections import rows
-from headrace.projections.kind_tables import parse_intents
+from headrace.projections.kind_tables import put_intents
 from headrace.projections.port import Wants
 from headrace.projections.postgres_arrays import Array, bytes_array, integer_array, text_array
 from headrace.projections.postgres_connection import Session
@@ -62,80 +63,131 @@ _TOUCHING: Final = (
 
 
 def load(connection: Session, kinds: Mapping[str, Kind], memory: Memory, wants: Wants) -> None:
-    """Put the wanted rows into ``memory``."""
-    here = memory.partition.partition
+    """Put the wanted rows into ``memory``. All questions are asked at once: waiting for each answer before the next
+    question would cost a small batch more than the answers do."""
+    questions = list(_questions(connection, kinds, memory, wants))
+    if len(questions) > 1:
+        with connection.pipeline():
+            for question in questions:
+                next(question)
+    for question in questions:
+        for _ in question:
+            """Asked; next comes the answer."""
+
+
+def _questions(
+    connection: Session, kinds: Mapping[str, Kind], memory: Memory, wants: Wants
+) -> Iterator[Iterator[None]]:
+    """Each asks, yields, and takes the answer."""
     if wants.proposals:
-        for row in _named(connection, _PROPOSALS, _texts(sorted(wants.proposals))):
-            memory.proposals[row["tenant"], row["account"], row["id"]] = rows.proposal_row(row)
-    if wants.entities:
-        _load_entities(connection, kinds, memory, wants.entities)
-    if wants.identities:
-        for found in connection.execute(_IDENTITIES.encode(), [bytes_array(wants.identities)], binary=True):
-            memory.identities[found[0]] = (found[1], found[2])
-    if wants.accounts:
-        for row in _named(connection, _SOURCES, _texts(sorted(wants.accounts))):
-            source = rows.source_row(row)
-            memory.sources.setdefault((source.tenant, source.account), {})[source.source] = source
-    if wants.claims:
-        for row in _named(connection, _CLAIMS, _texts(sorted(wants.claims))):
-            ref = EntityRef(row["tenant"], row["account"], row["kind"], row["entity"])
-            memory.claims[ref] = ClaimRow(ref, row["claim"], row["holder"], row["until"], row["offset"])
-    if wants.known:
-        for offset, chain, effective, *known, log_time in connection.execute(
-            _KNOWN.encode(), [integer_array(sorted(wants.known)), here], binary=True
-        ):
-            memory.known[offset] = Known(chain[:8], EntityRef(*known) if effective else None, log_time)
-    if wants.since:
-        for row in _named(connection, _SINCE, _after(wants.since)):
-            ref = EntityRef(row["tenant"], row["account"], row["kind"], row["entity"])
-            memory.since[ref].append(rows.effect_row(row, ref))
-    if wants.touching:
-        _load_touching(connection, memory, wants.touching)
-
-
-def _load_entities(connection: Session, kinds: Mapping[str, Kind], memory: Memory, wanted: Iterable[EntityRef]) -> None:
+        yield _proposals(connection, memory, wants)
     by_kind: dict[str, list[EntityRef]] = {}
-    for ref in sorted(wanted):
+    for ref in sorted(wants.entities):
         by_kind.setdefault(ref.kind, []).append(ref)
     for name, refs in by_kind.items():
-        kind = kinds.get(name)
-        if kind is None:
-            continue
-        statement = _ENTITIES.format(table=kind.table).encode()
-        keys = _texts([(ref.tenant, ref.account, ref.id) for ref in refs])
-        for place, first, head, check, time, state, intents, content, content_key in connection.execute(
-            statement, keys, binary=True
-        ):
-            ref = refs[place - 1]
-            memory.entities[ref] = EntityRow(
-                ref,
-                first,
-                head,
-                check,
-                time,
-                json.loads(unescaped_json(state)) if state is not None else None,
-                parse_intents(unescaped_json(intents)),
-                content,
-                unescaped(content_key) if content_key is not None else None,
-            )
+        if name in kinds:
+            yield _entities(connection, kinds[name].table, memory, refs)
+    if wants.identities:
+        yield _identities(connection, memory, wants)
+    if wants.accounts:
+        yield _sources(connection, memory, wants)
+    if wants.claims:
+        yield _claims(connection, memory, wants)
+    if wants.known:
+        yield _known(connection, memory, wants)
+    if wants.since:
+        yield _since(connection, memory, wants)
+    if wants.touching:
+        yield _touching(connection, memory, wants)
 
 
-def _load_touching(connection: Session, memory: Memory, touching: Mapping[ContainerKey, int]) -> None:
-    for row in _named(connection, _TOUCHING, [*_after(touching), memory.partition.partition]):
+def _proposals(connection: Session, memory: Memory, wants: Wants) -> Iterator[None]:
+    asked = _named(connection, _PROPOSALS, _texts(sorted(wants.proposals)))
+    yield
+    for row in _shown(asked):
+        memory.proposals[row["tenant"], row["account"], row["id"]] = rows.proposal_row(row)
+
+
+def _entities(connection: Session, table: str, memory: Memory, refs: Sequence[EntityRef]) -> Iterator[None]:
+    keys = _texts([(ref.tenant, ref.account, ref.id) for ref in refs])
+    asked = connection.execute(_ENTITIES.format(table=table).encode(), keys, binary=True)
+    yield
+    for place, first, head, check, time, state, intents, content, content_key in asked:
+        ref = refs[place - 1]
+        row = memory.entities[ref] = EntityRow(
+            ref,
+            first,
+            head,
+            check,
+            time,
+            json.loads(unescaped_json(state)) if state is not None else None,
+            content=content,
+            content_key=unescaped(content_key) if content_key is not None else None,
+        )
+        put_intents(row, unescaped_json(intents))
+
+
+def _identities(connection: Session, memory: Memory, wants: Wants) -> Iterator[None]:
+    asked = connection.execute(_IDENTITIES.encode(), [bytes_array(wants.identities)], binary=True)
+    yield
+    for identity, offset, body_hash in asked:
+        memory.identities[identity] = offset, body_hash
+
+
+def _sources(connection: Session, memory: Memory, wants: Wants) -> Iterator[None]:
+    asked = _named(connection, _SOURCES, _texts(sorted(wants.accounts)))
+    yield
+    for row in _shown(asked):
+        source = rows.source_row(row)
+        memory.sources.setdefault((source.tenant, source.account), {})[source.source] = source
+
+
+def _claims(connection: Session, memory: Memory, wants: Wants) -> Iterator[None]:
+    asked = _named(connection, _CLAIMS, _texts(sorted(wants.claims)))
+    yield
+    for row in _shown(asked):
+        ref = EntityRef(row["tenant"], row["account"], row["kind"], row["entity"])
+        memory.claims[ref] = ClaimRow(ref, row["claim"], row["holder"], row["until"], row["offset"])
+
+
+def _known(connection: Session, memory: Memory, wants: Wants) -> Iterator[None]:
+    places = [integer_array(sorted(wants.known)), memory.partition.partition]
+    asked = connection.execute(_KNOWN.encode(), places, binary=True)
+    yield
+    for offset, chain, effective, *known, log_time in asked:
+        memory.known[offset] = Known(chain[:8], EntityRef(*known) if effective else None, log_time)
+
+
+def _since(connection: Session, memory: Memory, wants: Wants) -> Iterator[None]:
+    asked = _named(connection, _SINCE, _after(wants.since))
+    yield
+    for row in _shown(asked):
+        ref = EntityRef(row["tenant"], row["account"], row["kind"], row["entity"])
+        memory.since[ref].append(rows.effect_row(row, ref))
+
+
+def _touching(connection: Session, memory: Memory, wants: Wants) -> Iterator[None]:
+    asked = _named(connection, _TOUCHING, [*_after(wants.touching), memory.partition.partition])
+    yield
+    for row in _shown(asked):
         ref = EntityRef(row["tenant"], row["account"], row["kind"], row["entity"])
         touch = Touch(row["container"], row["container_id"], row["starts_at"], row["ends_at"])
         key = (ref.tenant, ref.account, touch.container, touch.id)
         memory.touching[key].append((touch, rows.effect_row(row, ref)))
 
 
-def _named(connection: Session, statement: str, parameters: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Rows by column name, their texts as they were written."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        for row in cursor.execute(statement.encode(), parameters):
-            for name, value in row.items():
-                if isinstance(value, str):
-                    row[name] = unescaped(value)
-            yield row
+def _named(connection: Session, statement: str, parameters: Sequence[Any]) -> Cursor[dict[str, Any]]:
+    """Rows by column name."""
+    return connection.cursor(row_factory=dict_row).execute(statement.encode(), parameters)
+
+
+def _shown(asked: Cursor[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Their texts as they were written."""
+    for row in asked:
+        for name, value in row.items():
+            if isinstance(value, str):
+                row[name] = unescaped(value)
+        yield row
 
 
 def _texts(keys: Iterable[Sequence[str]]) -> list[Array]:

@@ -141,7 +141,7 @@ def _check_kinds(address: Address, there: Columns, kinds: Mapping[str, Kind]) ->
         if list(there[kind.table].items()) != postgres_columns(kind):
             raise HaltError(
                 f"the table {kind.table} in {address.named} is not the one that this release of {kind.name} keeps;"
-                " drop that schema, migrate, and the log is folded again"
+                " `headrace replay --rebuild` folds the log into new ones"
             )
 
 

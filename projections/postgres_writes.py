@@ -5,6 +5,7 @@ state is put in place by one ``INSERT … SELECT … FROM unnest(…) ON CONFLIC
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple
 
 from headrace.log.port import Stored
@@ -139,7 +140,12 @@ class Writer:
         self._claims: Final = _upsert("claims", rows.CLAIM_COLUMNS, _CLAIM_KEY, columns)
 
     def write(self, connection: Session, memory: Memory, batch: Sequence[Stored]) -> None:
-        """Everything but the partition's own row."""
+        """Everything but the partition's own row. A small batch is sent as a whole before any answer is waited for."""
+        most = max(len(memory.marks), len(memory.touches), len(memory.judged))
+        with connection.pipeline() if most <= _FEW else nullcontext():
+            self._write(connection, memory, batch)
+
+    def _write(self, connection: Session, memory: Memory, batch: Sequence[Stored]) -> None:
         partition, notes = memory.partition.partition, memory.notes
         changed: list[tuple[_Insert, list[Array]]] = []
 

@@ -25,7 +25,7 @@ from headrace.processors.core.model import ClaimRow, Known, Poison
 from headrace.processors.core.verdicts import canonical
 from headrace.projections import rows
 from headrace.projections.kind_tables import COMMON, column_names, entity_row, intents_text, sqlite_ddl, typed_values
-from headrace.projections.port import Reader, Wants
+from headrace.projections.port import Publish, Reader, Wants
 from headrace.projections.sqlite_connection import Connection, translated
 from headrace.schemas.refs import EntityRef, Touch
 from headrace.schemas.registry import Registry
@@ -129,7 +129,7 @@ class SqliteTables:
             if there != column_names(kind):
                 raise HaltError(
                     f"the table {kind.table} in {self._path} is not the one that this release of {kind.name} keeps;"
-                    " stop headrace, delete that file, and the next start folds the log again"
+                    " `headrace replay --rebuild` folds the log into new ones"
                 )
 
     # -- queries ------------------------------------------------------------------------------------------------
@@ -256,13 +256,16 @@ class SqliteTables:
                 (touch, rows.effect_row(row, ref))
             )
 
-    def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+    def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
         """See :class:`headrace.projections.port.Tables`."""
         with translated(self._path, "written"):
             self._main.sqlite.execute("BEGIN IMMEDIATE")
             try:
                 self._fence(memory)
+                published = publish(memory) if publish is not None else None
                 self._write(memory, batch)
+                if published is not None:
+                    published()
                 self._main.sqlite.execute("COMMIT")
             except BaseException:
                 self._main.rollback()

@@ -1,5 +1,6 @@
 """Accounts of a tenant, and how fresh their sources are."""
 
+import time
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
@@ -10,7 +11,7 @@ from headrace.api.guards import StrictRoute
 from headrace.api.problems import documented
 from headrace.api.responses import AccountModel, Accounts, SourceModel, Sources
 from headrace.processors.core.model import SourceRow
-from headrace.projections import queries
+from headrace.projections import freshness, queries
 from headrace.projections.port import Reader
 from headrace.projections.queries import AccountCount, Horizon
 from headrace.schemas.models import OpaqueId
@@ -30,12 +31,15 @@ async def list_accounts(
     """Your tenant's accounts, by name, and how much there is of each."""
     kinds = list(here.store.kinds.values())
 
-    def query(reader: Reader) -> tuple[list[str], list[AccountCount]]:
+    def query(reader: Reader) -> tuple[list[str], list[tuple[AccountCount, int | None]]]:
         names = list(queries.accounts(reader, principal.tenant, cursor or "", limit + 1))
-        return names, [queries.counted(reader, kinds, (principal.tenant, name)) for name in names[:limit]]
+        keys = [(principal.tenant, name) for name in names[:limit]]
+        return names, [
+            (queries.counted(reader, kinds, key), freshness.watermark(queries.sources(reader, key))) for key in keys
+        ]
 
-    names, counts = await here.read(query, reached)
-    shown = [AccountModel(**count._asdict()) for count in counts]
+    names, found = await here.read(query, reached)
+    shown = [AccountModel(**count._asdict(), complete_up_to=complete) for count, complete in found]
     return answer(Accounts(accounts=shown, next=names[limit - 1] if len(names) > limit else None))
 
 
@@ -47,28 +51,34 @@ async def list_sources(
     account: AccountPath,
     reached: Reached,
 ) -> Response:
-    """The mailboxes and calendars that events come from. Cursors are not shown."""
+    """The mailboxes and calendars that events come from, and how far behind they are. Cursors are not shown."""
 
-    def query(reader: Reader) -> tuple[Horizon, list[SourceRow]]:
+    def query(reader: Reader) -> tuple[Horizon, list[SourceRow], int | None]:
         horizon = account_horizon(here, reader, principal.tenant, account)
-        return horizon, queries.sources(reader, (principal.tenant, account))
+        bound = freshness.max_staleness(reader, horizon.partition)
+        return horizon, queries.sources(reader, (principal.tenant, account)), bound
 
-    horizon, found = await here.read(query, reached)
+    horizon, found, bound = await here.read(query, reached)
+    now = time.time_ns() // 1_000_000
     page = Sources(
         position=horizon.token.encode(),
         log_time=horizon.log_time,
-        sources=[_source(row, horizon.log_time) for row in found],
+        complete_up_to=freshness.watermark(found),
+        max_staleness_ms=bound,
+        sources=[_source(row, horizon.log_time, now, bound) for row in found],
     )
     return answer(page, headers=place_headers(horizon))
 
 
-def _source(row: SourceRow, log_time: int) -> SourceModel:
+def _source(row: SourceRow, log_time: int, now: int, bound: int | None) -> SourceModel:
     fresh = row.fresh_offset >= 0
     return SourceModel(
         source=row.source,
         feeds=list(row.feeds),
         fresh_at=row.fresh_time if fresh else None,
         staleness_ms=log_time - row.fresh_time if fresh else None,
+        lag_ms=max(0, now - row.fresh_time) if fresh else None,
+        stale=freshness.is_stale(row, now, bound),
         syncing=row.sync_offset > row.synced_offset,
         hinted=row.hint_offset > row.sync_offset,
     )

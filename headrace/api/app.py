@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from headrace.api import accounts, answers, claims, entities, events, operations, problems, proposals, watch
+from headrace.api import accounts, answers, claims, deliveries, entities, events, operations, problems, proposals, watch
 from headrace.api.context import Context
 from headrace.api.guards import Guards
 from headrace.api.problems import ProblemDetails
@@ -40,8 +40,11 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     problems.install(app)
     for part in (accounts, entities, events, proposals, answers, claims, watch, operations):
         app.include_router(part.router)
-    app.include_router(webhook_router(store, webhook_endpoints(settings), context.metrics.registry))
-    app.include_router(notifications_of(store, settings, context.metrics.registry))
+    registry, seen = context.metrics.registry, context.deliveries
+    app.include_router(webhook_router(store, webhook_endpoints(settings), registry, deliveries=seen))
+    notified = notifications_of(store, settings, registry, seen)
+    app.include_router(notified.router)
+    app.include_router(deliveries.router(notified.redelivery))
     app.add_middleware(Guards, local_only=not settings.api_keys, metrics=context.metrics)
     _describe(app, keyed=bool(settings.api_keys))
     return app

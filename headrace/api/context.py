@@ -19,6 +19,8 @@ from headrace.api.problems import ProblemError
 from headrace.errors import UnavailableError
 from headrace.log.port import LogDescription
 from headrace.processors.core.kind import Kind
+from headrace.producers.deliveries import Deliveries
+from headrace.producers.hints import Hints
 from headrace.projections import queries
 from headrace.projections.port import Reader
 from headrace.projections.queries import Horizon
@@ -100,6 +102,8 @@ class Context:
         self.store: Final = store
         self.settings: Final = settings
         self.metrics: Final = Metrics()
+        self.deliveries: Final = Deliveries()
+        self.hints: Final = Hints(store.log, store.tables, store.applied, store.intake)
         self.closing: Final = Closing()
         self.appending: Final = CapacityLimiter(_APPENDS)
         self._log: LogDescription | None = None

@@ -1,5 +1,7 @@
 """For whoever runs headrace: is it alive, is it ready, what does the log hold, what was set aside."""
 
+import logging
+import time
 from typing import Annotated, Final
 
 from anyio import to_thread
@@ -12,11 +14,17 @@ from headrace.api.guards import StrictRoute
 from headrace.api.principals import authenticate, require
 from headrace.api.problems import RETRY_SECONDS, ProblemError, documented
 from headrace.api.responses import Health, LogModel, PartitionModel, Quarantine, QuarantinedModel
-from headrace.projections import queries
+from headrace.errors import HeadraceError
+from headrace.projections import freshness, queries
+from headrace.projections.freshness import ProviderFreshness
+from headrace.projections.port import Reader
 
 router: Final = APIRouter(tags=["operations"], route_class=StrictRoute)
 READY_LAG: Final = 1_000
 """Records the fold may be behind and still count as caught up: one batch."""
+PROVIDERS: Final = ("caldav", "gmail", "google_calendar", "graph", "imap")
+"""Whose sources are told apart; a name that somebody gave a source is nobody's label."""
+_log: Final = logging.getLogger("headrace.api")
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
@@ -59,6 +67,19 @@ async def metrics(here: Here, request: Request) -> Response:
     """Counters in Prometheus' text format. With API keys configured it takes one with the verb ``admin``."""
     require(authenticate(here.settings.api_keys, request.headers.get("authorization")), "admin")
     here.metrics.lag.set(await to_thread.run_sync(fold_lag, here))
+    now = time.time_ns() // 1_000_000
+
+    def query(reader: Reader) -> tuple[list[ProviderFreshness], int]:
+        found = freshness.by_provider(reader, PROVIDERS, now, freshness.max_staleness(reader, 0))
+        return found, sum(one.held for one in freshness.held_accounts(reader))
+
+    try:
+        found, held = await here.read(query)
+    except HeadraceError as error:  # the counters are told even so
+        _log.warning("how fresh sources are cannot be told now: %s", error)
+    else:
+        here.metrics.fresh(found, now)
+        here.metrics.held.set(held)
     return Response(generate_latest(here.metrics.registry), headers=_NO_STORE, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -1,7 +1,7 @@
 """Proposals: made, looked up, and answered."""
 
 import time
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Header, Path, Query
@@ -22,6 +22,7 @@ from headrace.api.context import (
     place_headers,
 )
 from headrace.api.guards import StrictRoute
+from headrace.api.live import LIVE_WAIT, check
 from headrace.api.principals import Principal
 from headrace.api.problems import ProblemError, documented
 from headrace.api.responses import OneProposal, Pending, PlacedVerdict, Proposals
@@ -37,6 +38,8 @@ from headrace.schemas.models import NewProposal, OpaqueId, ProposalModel, Verdic
 from headrace.schemas.refs import EntityRef, Position, Token
 
 router: Final = APIRouter(prefix="/v1/accounts/{account}/proposals", tags=["proposals"], route_class=StrictRoute)
+_AFTER_CHECK: Final = 1.0
+"""Seconds that the verdict may take after a live check, even if that took all the time there was."""
 ProposalPath = Annotated[OpaqueId, Path(description="the Idempotency-Key it was submitted with")]
 
 
@@ -110,12 +113,25 @@ async def submit(
     seconds: Seconds,
     new: NewProposal,
     idempotency_key: Annotated[OpaqueId, Header(description="the proposal's id; a retry sends the same one")],
+    verify: Annotated[
+        Literal["live"] | None,
+        Query(description="live: sync what it reads first, and judge after; within wait=, 10 s by default, or 503"),
+    ] = None,
+    prefer: PreferHeader = None,
 ) -> Response:
     """Propose. The answer waits for the verdict, as long as ``Prefer: wait=`` says.
 
     An id submitted before has no second effect: the answer is the first one's current verdict.
+
+    With ``verify=live`` every source that feeds what it reads and changes is synced first. Where that does not end in
+    time nothing is appended (503 ``not-checked``); where no source feeds it there is nothing to check (422
+    ``nothing-to-check``). In either case the same request can be sent again.
     """
     record = _record(here, principal, account, idempotency_key, new)
+    if verify is not None:
+        until = time.monotonic() + (seconds if prefer is not None else LIVE_WAIT)
+        await check(here, (principal.tenant, account), idempotency_key, new, until)
+        seconds = max(min(seconds, _AFTER_CHECK), until - time.monotonic())
     position, reached = await append(here, record, seconds)
     ref = EntityRef(principal.tenant, account, new.entity.kind, new.entity.id)
     submission = Submission(ref, new.type, position.offset)

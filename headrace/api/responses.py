@@ -131,9 +131,11 @@ class SourceModel(BaseModel):
     """A mailbox or calendar that events come from, and how fresh it is."""
 
     source: str
-    feeds: list[str] = Field(description="entity kinds whose truth it is; empty: all")
+    feeds: list[str] = Field(description='entity kinds whose truth it is; empty: all; ["-"]: it was removed')
     fresh_at: int | None = Field(description="log time of the start of its last completed sync; null: never")
-    staleness_ms: int | None
+    staleness_ms: int | None = Field(description="log time less fresh_at")
+    lag_ms: int | None = Field(description="this machine's clock less fresh_at")
+    stale: bool = Field(description="beyond the policy's bound: what reads or changes what it feeds is held")
     syncing: bool
     hinted: bool = Field(description="something changed there, and no sync has started since")
 
@@ -141,6 +143,8 @@ class SourceModel(BaseModel):
 class Sources(Placed):
     """An account's sources, by name."""
 
+    complete_up_to: int | None = Field(description="log time up to which all are; null: one never was, or none is here")
+    max_staleness_ms: int | None = Field(description="the policy's bound; null: none")
     sources: list[SourceModel]
 
 
@@ -152,6 +156,7 @@ class AccountModel(BaseModel):
     entities: dict[str, int] = Field(description="by kind")
     waiting: int = Field(description="proposals that wait for an answer")
     last_log_time: int
+    complete_up_to: int | None = Field(description="log time up to which all its sources are; null: they are not")
 
 
 class Accounts(BaseModel):

@@ -29,6 +29,8 @@ class Submission(NamedTuple):
 
 def token_at(reader: Reader, horizon: Horizon, offset: int) -> str:
     """The token of a folded position, as text."""
+    if offset == horizon.next_offset - 1:
+        return horizon.token.encode()
     event = queries.event_at(reader, horizon.partition, offset)
     return horizon.at(offset, event["chain"]).encode() if event is not None else horizon.token.encode()
 
@@ -44,15 +46,8 @@ def told(reader: Reader, horizon: Horizon, row: ProposalRow, submission: Submiss
     judgement = queries.verdict_at(reader, horizon.partition, submission.offset)
     if judgement is None or judgement.verdict == "duplicate":
         return verdict_of(reader, horizon, row, duplicate=judgement is not None)
-    members = _members(reader, horizon, row) | {
-        "verdict": judgement.verdict,
-        "finding": judgement.finding,
-        "offset": judgement.offset,
-        "time": judgement.log_time,
-        "token": token_at(reader, horizon, judgement.offset),
-        "waits": ROWS[judgement.verdict].waits,
-        "duplicate": False,
-    }
+    said = ProposalRow(row.proposal, judgement.verdict, judgement.finding, judgement.offset, judgement.log_time)
+    members = _members(reader, horizon, said) | {"outcome": row.outcome, "duplicate": False}
     if row.proposal.offset != submission.offset:
         members |= {
             "entity": EntityName(kind=submission.ref.kind, id=submission.ref.id),

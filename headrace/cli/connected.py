@@ -1,25 +1,29 @@
 """``headrace source add``, ``sync``, ``rm`` and ``doctor``, done."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headrace.cli import output
 from headrace.cli.connecting import Wanted, connected_of, consented, password_of
 from headrace.cli.reading import SERVER_FILE, directory, opened_store, reading
-from headrace.errors import BadInputError, HeadraceError
-from headrace.producers.connections import key_of
+from headrace.errors import HeadraceError
+from headrace.producers.connections import hook_of, key_of
+from headrace.producers.hints import Hints
 from headrace.producers.provider import Connected
 from headrace.producers.schedule import SourceKey
 from headrace.producers.source_syncs import SourceSyncs
 from headrace.projections import known
 from headrace.schemas.envelope import rfc3339
 from headrace.settings import Settings, load_settings
-from headrace.sourcing import setup_of, setups_of, syncs_of
+from headrace.sourcing import check_hook, setup_of, setups_of, syncs_of
 from headrace.store import Store
 
-_STALE_MS = 3_600_000
+PATIENCE_SECONDS: Final = 5.0
+"""How long a worker has to begin a sync that somebody asks for."""
+_STALE_MS: Final = 3_600_000
 """How old a source's freshness may be before the doctor asks why."""
 
 
@@ -33,21 +37,17 @@ class Finding(NamedTuple):
 
 
 def add(store: Path | None, wanted: Wanted, password_file: Path | None) -> dict[str, Any]:
-    """Connect a source; the process that runs on the store syncs it within seconds.
+    """Connect a source; the process that runs on the store, or a worker, syncs it within seconds.
 
     :raises NotFoundError: there is no store.
     :raises BadInputError: something is missing or wrong; the message says what.
     :raises UnavailableError: the provider does not answer.
     """
     settings = load_settings(directory(store))
-    if settings.places.shared:
-        raise BadInputError(
-            "sources are synced by `headrace dev`, on a store in a directory; with a log in Kafka no process syncs them"
-            " in this release"
-        )
     found = setups_of(settings)
     setup = setup_of(found, wanted.provider)
     connected = connected_of(wanted)
+    check_hook(settings, wanted.settings)
     with reading(store) as opened:
         syncs_of(opened, settings, found).check(connected)
         grant = {"password": password_of(password_file)} if setup.app is None else consented(setup, wanted.settings)
@@ -72,19 +72,43 @@ def remove(store: Path | None, key: SourceKey) -> dict[str, Any]:
 
 
 def sync(store: Path | None, key: SourceKey, *, full: bool) -> dict[str, Any]:
-    """Sync now: in the process that runs on the store, or else in this one.
+    """Sync now: in the process that runs on the store or, of one in Kafka, in the worker that has the account; or else
+    in this one.
 
     :raises NotFoundError: there is no such source.
     """
     settings = load_settings(directory(store))
-    running = (settings.store / SERVER_FILE).exists()
-    with opened_store(settings.store, settings.places, writer=not running, fold=not running) as opened:
+    shared = settings.places.shared
+    running = not shared and (settings.store / SERVER_FILE).exists()
+    with opened_store(settings.store, settings.places, writer=not running, fold=not (running or shared)) as opened:
         said = _said(opened.connections.get(key))
-        if running:
+        if running or shared:
             opened.connections.put_due(key, compare=full, asked=True)
+        if running or (shared and _taken_up(opened, key)):
             return {**said, "asked": True}
+        if shared:
+            output.note(f"headrace: no worker took it up within {PATIENCE_SECONDS:g} s, so it is synced here")
         synced = syncs_of(opened, settings).sync(key, full=full)
     return {**said, "events": synced.events, "compared": synced.full}
+
+
+def _taken_up(store: Store, key: SourceKey) -> bool:
+    """Whether somebody begins a sync of the source for a hint, within the time there is for that."""
+    Hints(store.log, store.tables, store.applied, store.intake).append(key)
+    partition = store.intake.partition(key.tenant, key.account)
+    end, until = store.log.describe().ends[partition], time.monotonic() + PATIENCE_SECONDS
+    moved = threading.Event()
+    with store.applied.listening(moved.set):
+        while True:
+            moved.clear()
+            if store.applied.next_offset(partition) >= end:
+                with store.tables.snapshot() as reader:
+                    row = known.source(reader, *key)
+                if row is not None and row.sync_offset > row.hint_offset:
+                    return True
+            left = until - time.monotonic()
+            if left <= 0 or not moved.wait(left):
+                return False
 
 
 def examined(store: Path | None) -> list[Finding]:
@@ -112,6 +136,11 @@ def _examined(store: Store, settings: Settings, syncs: SourceSyncs, connected: C
         yield Finding(named, "watch", rfc3339(max(watches)), fault)
     else:
         yield Finding(named, "watch", f"until {rfc3339(max(watches))}" if watches else "none: it is polled", None)
+    hooked = hook_of(connected.settings)
+    if hooked is not None:
+        there = hooked[0] in settings.hooks
+        missing = None if there else f"put [hooks.{hooked[0]}] into headrace.toml; see docs/providers/hooks.md"
+        yield Finding(named, "hook", hooked[0] if there else f"{hooked[0]} is not set up here:", missing)
     with store.tables.snapshot() as reader:
         row = known.source(reader, *key)
     if row is None or row.fresh_offset < 0:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace.cli import output
 from headrace.errors import BadInputError
-from headrace.producers.connections import Grant
+from headrace.producers.connections import HOOK_SETTING, Grant
 from headrace.producers.oauth import Consent
 from headrace.producers.provider import Connected
 from headrace.producers.source_syncs import ProviderSetup
@@ -37,7 +37,8 @@ def connected_of(wanted: Wanted) -> Connected:
     :raises BadInputError: an id cannot be one.
     """
     tenant, account = parse_id(wanted.tenant, "tenant"), parse_id(wanted.account, "account")
-    said = "\0".join(f"{name}={value}" for name, value in sorted(wanted.settings.items()))
+    found = sorted(one for one in wanted.settings.items() if one[0] != HOOK_SETTING)
+    said = "\0".join(f"{name}={value}" for name, value in found)
     name = wanted.name or f"{wanted.provider}/{hashlib.sha256(said.encode()).hexdigest()[:12]}"
     return Connected(tenant, account, name, wanted.provider, dict(wanted.settings))
 

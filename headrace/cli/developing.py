@@ -20,6 +20,7 @@ from headrace.log.kafka_address import KafkaAddress
 from headrace.places import Places
 from headrace.producers.endpoint import DEFAULT_ENDPOINT, PATH
 from headrace.producers.feed import Feed
+from headrace.producers.notifications import PATH as NOTIFICATIONS
 from headrace.producers.schedule import Pace, SourceKey
 from headrace.producers.sync import Synced, run_sync
 from headrace.producers.sync_runner import SyncRunner
@@ -191,6 +192,7 @@ def _ready(url: str, settings: Settings, sync: CalendarSync | None, *, as_json: 
         f"  HTTP API   {url}/v1   ({keys}; {url}/openapi.json)",
         *(f"  webhooks   {url}{PATH}/{name}" for name in endpoints),
     ]
+    lines += [f"  hook       {url}{NOTIFICATIONS}/{name}" for name in settings.hooks]
     if DEFAULT_ENDPOINT in endpoints and not settings.webhooks:
         lines.append(f"  secret     {secret_file}   (signs the webhooks, Standard Webhooks)")
     if sync is not None:

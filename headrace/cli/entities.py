@@ -75,7 +75,7 @@ class EntityView:
             "head": {"position": f"{row['partition']}:{row['head_offset']}", "time": output.time(row["head_time"])},
             "basis": token.encode(),
             "state": state,
-            "intents": json.loads(row["intents"]),
+            "intents": [one for one in json.loads(row["intents"]) if not one.get("ended")],
             "content": self._records.content(row["content"], row["content_key"]),
             "summary": _summary(kind, row, content=self._content),
         }

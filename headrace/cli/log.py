@@ -12,6 +12,7 @@ import typer
 from headrace.cli import output
 from headrace.cli.options import (
     AccountOption,
+    ApiKeyOption,
     ContentOption,
     JsonOption,
     LimitOption,
@@ -19,6 +20,7 @@ from headrace.cli.options import (
     PlaceArgument,
     StoreOption,
     TenantOption,
+    UrlOption,
     parse_place,
 )
 from headrace.errors import BadInputError, NotFoundError
@@ -180,6 +182,29 @@ def show(
     output.text("what became of it" if folded else "not folded yet")
     if folded:
         output.block(record["fold"])
+
+
+@log.command("redeliver")
+def redeliver(
+    *,
+    position: PlaceArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it comes to.", show_default=False)] = False,
+    store: StoreOption = None,
+    url: UrlOption = None,
+    api_key: ApiKeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a stored delivery (a source.notified) again: read its raw form as today's code does, and hint its source.
+
+    What showed who sent it is not kept, so that is not verified again; it was when it came. No hint is added while an
+    earlier one waits for its sync.
+    """
+    import asyncio
+
+    from headrace.cli.redelivering import print_told, run_again
+
+    done = asyncio.run(run_again(position, store, url, api_key, dry_run=dry_run))
+    output.document(done) if as_json else print_told(done, dry_run=dry_run)
 
 
 @log.command("tail")

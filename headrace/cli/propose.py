@@ -2,7 +2,7 @@
 # ruff: noqa: PLC0415 - what a command needs is imported when it runs, so that --help need not wait for it
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,7 +14,6 @@ from headrace.cli.options import (
     StoreOption,
     Subject,
     UrlOption,
-    WaitOption,
     parse_entity,
 )
 
@@ -67,6 +66,26 @@ IdOption = Annotated[
 ExpiresOption = Annotated[
     str | None, typer.Option("--expires", metavar="TIME", help="From when on it is worth nothing (RFC 3339).")
 ]
+WaitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--wait",
+        min=0,
+        max=30,
+        metavar="SECONDS",
+        help="How long to wait for the verdict.  [default: 2; with --verify 10]",
+        show_default=False,
+    ),
+]
+VerifyOption = Annotated[
+    Literal["live"] | None,
+    typer.Option(
+        "--verify",
+        metavar="live",
+        help="Sync what it reads first, and judge after. If that does not end within --wait, nothing is proposed.",
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -88,7 +107,8 @@ def propose(
     proposal_id: IdOption = None,
     expires: ExpiresOption = None,
     concerns: ConcernsOption = None,
-    wait: WaitOption = 2,
+    verify: VerifyOption = None,
+    wait: WaitOption = None,
     store: StoreOption = None,
     url: UrlOption = None,
     api_key: ApiKeyOption = None,
@@ -115,6 +135,6 @@ def propose(
     else:
         asked = built(type_, subject, basis, data, content, absent=absent, reads=reads or [], expires=expires)
         asked |= {"account": account, "concerns": concerns or [], "id": proposal_id}
-    verdict = asyncio.run(submitted(asked, store, url, api_key, wait))
+    verdict = asyncio.run(submitted(asked, store, url, api_key, wait=wait, verify=verify))
     output.document(verdict) if as_json else print_verdict(verdict)
     return exits.of_verdict(verdict["verdict"]) if verdict.get("verdict") else exits.UNAVAILABLE

@@ -10,13 +10,15 @@ from urllib.parse import quote
 import httpx
 
 from headrace.cli import output
-from headrace.cli.door import body, open_door, refused
+from headrace.cli.door import IN_PROCESS, body, open_door, refused
 from headrace.cli.options import Subject
 from headrace.cli.proposals import why
+from headrace.cli.reading import directory
 from headrace.cli.sending import object_of, read_text
-from headrace.errors import BadInputError
+from headrace.errors import BadInputError, UnavailableError
 from headrace.schemas.envelope import normal_time
 from headrace.schemas.refs import Token
+from headrace.settings import load_settings
 
 _READ: Final = re.compile(
     r"(?:(absent|scope):)?([a-z0-9_.]+)/(.+?)(?:\[([^,\[\]]*),([^,\[\]]*)\])?@([A-Za-z0-9_-]{50})\Z"
@@ -88,7 +90,13 @@ def read_proposal(file: Path | None) -> dict[str, Any]:
 
 
 async def submitted(
-    asked: Mapping[str, Any], store: Path | None, url: str | None, api_key: str | None, wait: int
+    asked: Mapping[str, Any],
+    store: Path | None,
+    url: str | None,
+    api_key: str | None,
+    *,
+    wait: int | None = None,
+    verify: str | None = None,
 ) -> Mapping[str, Any]:
     """What the log says of it: the verdict; without ``verdict`` where there was none in time.
 
@@ -96,10 +104,16 @@ async def submitted(
     """
     proposal_id = asked.get("id") or f"cli-{secrets.token_hex(8)}"
     sent = {name: value for name, value in asked.items() if name not in _BESIDE}
-    headers = {"Idempotency-Key": str(proposal_id), "Prefer": f"wait={wait}"}
+    headers = {"Idempotency-Key": str(proposal_id)} | ({"Prefer": f"wait={wait}"} if wait is not None else {})
+    params = {"verify": verify} if verify is not None else {}
     path = f"/v1/accounts/{quote(asked['account'], safe='')}/proposals"
     async with open_door(store, url, api_key) as door:
-        response = await door.ask("POST", path, json=sent, headers=headers)
+        if verify is not None and door.where == IN_PROCESS and not load_settings(directory(store)).places.shared:
+            raise UnavailableError(
+                "--verify has what is read synced first, and no process runs on this store that does: start `headrace"
+                " dev`; nothing was proposed"
+            )
+        response = await door.ask("POST", path, json=sent, headers=headers, params=params)
     return verdict_in(response)
 
 
@@ -143,6 +157,6 @@ _NEXT: Final = {
     "superseded": "read the entity again and decide anew; `headrace audit explain {id} --account {account}` tells why",
     "expired": "read the entity again and decide anew",
     "needs_review": "a person decides: `headrace proposal approve {id} --account {account}`, or dismiss",
-    "held": "it is judged again once a sync of its source has confirmed it",
+    "held": "it is judged again once its sources were synced; `headrace source doctor` tells what keeps them from it",
     "unknown_basis": "pass back the tokens that reads gave you",
 }

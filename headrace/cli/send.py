@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli import output
-from headrace.cli.options import ConcernsOption, JsonOption, StoreOption, Subject, UrlOption, parse_entity
+from headrace.cli.options import ConcernsOption, JsonOption, StoreOption, Subject, parse_entity
 
 FileArgument = Annotated[
     Path | None,
@@ -54,6 +54,23 @@ SecretOption = Annotated[
 ]
 
 
+FixtureOption = Annotated[
+    str | None,
+    typer.Option("--fixture", metavar="NAME", help="Instead: play a provider's delivery; --list shows which."),
+]
+ListOption = Annotated[bool, typer.Option("--list", help="List the fixtures.", show_default=False)]
+ToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        "--to",
+        envvar="HEADRACE_URL",
+        metavar="URL",
+        help="Where headrace answers.  [default: the process that runs on the store, else no process is needed]",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add this command to ``app``."""
     app.command("send")(send)
@@ -72,18 +89,34 @@ def send(
     concerns: ConcernsOption = None,
     endpoint: EndpointOption = None,
     secret_file: SecretOption = None,
+    fixture: FixtureOption = None,
+    list_: ListOption = False,
     store: StoreOption = None,
-    url: UrlOption = None,
+    url: ToOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Send events as a signed webhook: over HTTP to the process that runs on the store, else straight into the store.
 
     A store that is not there yet is made. Example:
 
     headrace send --type mail.received --account ann --subject mail.thread/t-1
     --data '{"message": "<1@example.com>", "sender": "bob@example.com"}' --content '{"subject": "Lunch?"}'
+
+    With --fixture it plays what a provider would deliver, named after a source that is connected here (--account), and
+    signed where the secret is known here; it exits 0 when the answer is the one to expect.
     """
     import asyncio
+
+    if list_ or fixture is not None:
+        if file is not None or any((type_, subject, data, content, event_id, time, concerns)):
+            raise typer.BadParameter("a fixture is sent as it is: no events go with it", param_hint="--fixture")
+        from headrace.cli.playing import play, print_list, told
+
+        if list_ or fixture is None:
+            print_list(as_json=as_json)
+            return 0
+        done = asyncio.run(play(fixture, store, url, account=account, endpoint=endpoint, secret_file=secret_file))
+        return told(done, as_json=as_json)
 
     from headrace.cli.sending import Delivery, built, read_events, webhook
 
@@ -102,9 +135,10 @@ def send(
     positions = asyncio.run(delivery.send(events))
     if as_json:
         output.document({"accepted": len(positions), "positions": positions, "to": delivery.where})
-        return
+        return 0
     columns = ("type", "subject", "account", "id")
     output.table(
         ("POSITION", *(column.upper() for column in columns)),
         ((at, *(event.get(name) for name in columns)) for at, event in zip(positions, events, strict=True)),
     )
+    return 0

@@ -53,7 +53,7 @@ def add(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Connect a source, or connect it again with another grant. The process that runs on the store then syncs it.
+    """Connect a source, or connect it again with another grant. `headrace dev`, or a worker, then syncs it.
 
     For Google and Microsoft it prints an address to open in a browser of this machine, and waits for the answer.
     What it is given is kept sealed, and shown nowhere.
@@ -95,7 +95,7 @@ def sync(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sync a source now: in the process that runs on the store, or else in this one."""
+    """Sync a source now: in the process that runs on the store, in the worker that has its account, or else here."""
     from headrace.cli.connected import sync as run
     from headrace.producers.schedule import SourceKey
 
@@ -103,7 +103,7 @@ def sync(
     if as_json:
         output.document(done)
     elif done.get("asked"):
-        output.text(f"{name} of {account}: the process that runs on the store was asked")
+        output.text(f"{name} of {account}: the process that syncs it was asked")
     else:
         output.text(f"{name} of {account}: {done['events']} events{', compared in full' if done['compared'] else ''}")
 

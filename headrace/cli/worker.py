@@ -1,4 +1,4 @@
-"""``headrace worker``: folds a share of a log in Kafka into PostgreSQL."""
+"""``headrace worker``: folds a share of a log in Kafka into PostgreSQL, and syncs the sources of its accounts."""
 # ruff: noqa: PLC0415 - what a command needs is imported when it runs, so that --help need not wait for it
 
 from typing import Annotated
@@ -42,6 +42,8 @@ def worker(
     as_json: JsonOption = False,
 ) -> None:
     """Fold a share of the log in Kafka into PostgreSQL until SIGTERM or Ctrl-C, and publish the verdicts.
+
+    It also syncs the connected sources of the accounts that it folds, where it has the log's master key.
 
     Start as many as there is work for: those of the same tables share the log's partitions among themselves. Where the
     log and the tables are: HEADRACE_LOG_URL and HEADRACE_DB_URL, or headrace.toml. Answers /metrics, /health/live and

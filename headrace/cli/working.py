@@ -8,8 +8,9 @@ import typer
 
 from headrace.cli import output
 from headrace.cli.reading import directory
-from headrace.processors.worker import Worker, WorkerApp, create_app
+from headrace.processors.worker import Worker, WorkerApp
 from headrace.settings import load_settings
+from headrace.worker_sources import worker_app
 
 LEVELS = ("debug", "info", "warn", "error")
 
@@ -22,7 +23,7 @@ def run(store: Path | None, host: str | None, port: int | None, level: str, *, a
     """
     if level not in LEVELS:
         raise typer.BadParameter(f"say one of {', '.join(LEVELS)}", param_hint="--log-level")
-    app = create_app(load_settings(directory(store), host=host), port=port)
+    app = worker_app(load_settings(directory(store), host=host), port=port)
     app.announce = lambda url: _ready(url, app, as_json=as_json)
     app.finalize()
     Worker(app, loglevel=level, quiet=True).execute_from_commandline()

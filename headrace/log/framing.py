@@ -13,9 +13,9 @@ chained    the value before (32), ``i64 appended_at``, ``u8 log_append``, ``i64`
 Both run for every record, and most records of a log have one of a few sets of names: blocks of names are cached.
 """
 
-import hashlib
 import struct
 from functools import lru_cache
+from hashlib import sha256
 from operator import itemgetter
 from typing import Final
 
@@ -75,16 +75,21 @@ def chain(previous: bytes, record: Stored) -> bytes:
     Place (partition, offset) is not hashed: the running value already fixes it. Transport headers are left out, so
     a log keeps its chain when it moves.
     """
+    headers = record.headers
+    return chained(previous, record, tuple(map(_NAME, headers)), tuple(map(_VALUE, headers)))
+
+
+def chained(previous: bytes, record: Stored, names: tuple[str, ...], values: tuple[bytes, ...]) -> bytes:
+    """:func:`chain`, for who has taken the record's headers apart already."""
     _, _, appended_at, log_append, key, headers, value = record
-    names = _chained_names(tuple(map(_NAME, headers)))
-    if names is None:
-        headers = tuple([header for header in headers if not header[0].startswith(TRANSPORT_PREFIX)])
-        names = _names(tuple(map(_NAME, headers)))
-    values = list(map(_VALUE, headers))
+    block = _chained_names(names)
+    if block is None:
+        kept = [header for header in headers if not header[0].startswith(TRANSPORT_PREFIX)]
+        block = _names(tuple(map(_NAME, kept)))
+        values = tuple(map(_VALUE, kept))
     fixed = _FIXED.pack(appended_at, log_append, -1 if key is None else len(key), len(value))
     lengths = _lengths(len(values)).pack(*map(len, values))
-    framed = b"".join((previous, fixed, names, lengths, key or b"", *values, value))
-    return hashlib.sha256(framed).digest()
+    return sha256(b"".join((previous, fixed, block, lengths, key or b"", *values, value))).digest()
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ one attempt has been seen twice on the log. The record's own id is what makes th
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -43,7 +43,7 @@ class _Delivery:
     """One append under way. Reports come in on the poll thread."""
 
     def __init__(self, count: int) -> None:
-        self.outcomes: Final = [_NOTHING_KNOWN] * count
+        self._outcomes: Final = [_NOTHING_KNOWN] * count
         self._left = count
         self._guard: Final = threading.Lock()
         self._done: Final = threading.Event()
@@ -56,14 +56,15 @@ class _Delivery:
     def settle(self, index: int, outcome: Outcome) -> None:
         """What became of a record."""
         with self._guard:
-            self.outcomes[index] = outcome
+            self._outcomes[index] = outcome
             self._left -= 1
             if not self._left:
                 self._done.set()
 
-    def wait(self, timeout: float) -> None:
-        """Until all is known, or never will be."""
+    def wait(self, timeout: float) -> list[Outcome]:
+        """What became of every record, once all is known or never will be."""
         self._done.wait(timeout)
+        return list(self._outcomes)
 
 
 class Appender:
@@ -91,6 +92,11 @@ class Appender:
 
     def send(self, records: Sequence[Record]) -> list[Outcome]:
         """Send in order per partition; return once something is known of every record, or never will be."""
+        return self.begin(records)()
+
+    def begin(self, records: Sequence[Record]) -> Callable[[], list[Outcome]]:
+        """Begin to send in order per partition. What is returned waits until something is known of every record, or
+        never will be."""
         delivery = _Delivery(len(records))
         for index, record in enumerate(records):
             error = self._produce(record, partial(delivery.report, index))
@@ -99,8 +105,7 @@ class Appender:
                 for unsent in range(index, len(records)):
                     delivery.settle(unsent, Outcome(None, error, nowhere=True))
                 break
-        delivery.wait(self._timeout)
-        return list(delivery.outcomes)
+        return partial(delivery.wait, self._timeout)
 
     def close(self) -> None:
         """Wait for what is under way and end. Harmless when repeated."""

@@ -1,20 +1,21 @@
 """The fold: one record after another over the memory of a batch. The records and nothing else decide.
 
 ``step`` is the whole of it; what each record type does is in the table at the end. Proposals and answers are in
-:mod:`headrace.processors.core.answers`, deliveries in :mod:`headrace.processors.core.intents`.
+:mod:`headrace.processors.core.answers`, deliveries in :mod:`headrace.processors.core.intents`, what an agent's own act
+looks like when it comes back in :mod:`headrace.processors.core.echoes`.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from headrace.errors import HaltError, KindError, LogMismatchError
-from headrace.processors.core import answers, intents
+from headrace.processors.core import answers, echoes, intents
 from headrace.processors.core.judge import effective, note_verdict, overlaid, record_verdict
+from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Memory
-from headrace.processors.core.model import ClaimRow, Entry, Event, Poison, ProposalRow
+from headrace.processors.core.model import ClaimRow, EntityRow, Entry, Event, Intent, Poison, ProposalRow
 from headrace.processors.core.policy import Policy
-from headrace.processors.core.verdicts import canonical
+from headrace.schemas.refs import ActorRef
 
 
 def step(memory: Memory, item: Entry | Poison) -> None:
@@ -80,11 +81,11 @@ def _fold(memory: Memory, entry: Entry) -> None:
 def _stale_sync(memory: Memory, entry: Entry) -> bool:
     """Whether it was found by a sync that a later start has replaced: what it says may be older than what is known."""
     envelope = entry.envelope
+    if envelope.type == "source.sync_started" or (envelope.sync is None and envelope.type != "source.synced"):
+        return False
     said = {envelope.sync} if envelope.sync is not None else set[str]()
     if envelope.type == "source.synced":
         said.add(entry.body["sync"])
-    if not said or envelope.type == "source.sync_started":
-        return False
     row = memory.sources.get((entry.tenant, entry.account), {}).get(envelope.source)
     return row is None or said != {row.sync}
 
@@ -102,34 +103,28 @@ def _fact(memory: Memory, entry: Entry) -> None:
     content = entry.body.get("content")
     if content is not None:
         row.content, row.content_key, row.renewed = content, entry.body.get("content_key"), True
-    ended = _echoed(memory, entry) if row.intents else None
+    echo = _echoed(memory, entry, kind, row) if row.intents or row.awaited else None
     after = overlaid(row, kind) if row.intents else row.state
     effect = effective(
         memory,
         entry,
         ref,
-        "echo" if ended is not None else envelope.type,
+        "echo" if echo is not None else envelope.type,
         (*kind.footprint(before), *kind.footprint(after)),
         concerns=envelope.concerns,
-        proposal=ended,
+        proposal=echo.proposal if echo is not None else None,
+        actor=ActorRef("agent", echo.agent) if echo is not None and echoes.is_told_apart(echo) else None,
     )
-    memory.mark(entry, "echo" if ended is not None else "applied", effect)
+    memory.mark(entry, "echo" if echo is not None else "applied", effect)
 
 
-def _echoed(memory: Memory, entry: Entry) -> str | None:
-    """The proposal whose attempt this fact is the echo of, if it is one: only while no other fact came between, and
-    only if the whole deciding state is now what the attempt foresaw. Otherwise the fact is somebody's edit."""
-    row = memory.entity(entry.ref)
-    echoed: str | None = None
-    for intent in row.intents:
-        if intent.attempt is None:
-            continue
-        if intent.clean and intent.foreseen == hashlib.sha256(canonical(row.state)).digest():
-            echoed = intent.proposal
-        intent.clean = False
-    if echoed is not None:
-        intents.close(memory, row, echoed, "echoed")
-    return echoed
+def _echoed(memory: Memory, entry: Entry, kind: Kind, row: EntityRow) -> Intent | None:
+    """The attempt that the fact is the echo of, if it is one; what is still open of it is over then."""
+    echo = echoes.echo_of(kind, row, entry.envelope.causation)
+    echoes.settle(row, echo)
+    if echo is not None and any(intent is echo for intent in row.intents):
+        intents.close(memory, row, echo.proposal, "echoed")
+    return echo
 
 
 def _in_force(memory: Memory, entry: Entry) -> None:

@@ -4,6 +4,7 @@ State is facts; an intent is laid over it. Its end is an effective event: what w
 superseded. The first attempt in log order wins; a takeover only reconciles; attempts on one entity are sequential.
 """
 
+from headrace.processors.core import echoes
 from headrace.processors.core.judge import effective, judge, overlaid, record_verdict
 from headrace.processors.core.memory import Memory
 from headrace.processors.core.model import EntityRow, Entry, Intent, ProposalRow
@@ -32,7 +33,7 @@ def end(memory: Memory, entry: Entry, row: ProposalRow, outcome: str, effect_typ
     """End the proposal's intent by the record at hand; a success becomes part of the facts.
 
     A success changes the facts only while no other fact followed the attempt: otherwise what the source reported
-    since is newer, and the source's own next report settles it.
+    since is newer, and the source's own next report settles it. Its echo may be still to come.
     """
     proposal = row.proposal
     entity, kind = memory.entity(proposal.ref), memory.kinds[proposal.ref.kind]
@@ -40,6 +41,8 @@ def end(memory: Memory, entry: Entry, row: ProposalRow, outcome: str, effect_typ
     before = kind.footprint(overlaid(entity, kind))
     if outcome == "succeeded" and intent is not None and intent.clean:
         entity.state = kind.foresee(entity.state, intent.type, intent.data)
+    if outcome == "succeeded" and intent is not None:
+        echoes.succeeded(entity, intent, entry.body["reference"])
     close(memory, entity, proposal.id, outcome)
     after = kind.footprint(overlaid(entity, kind))
     effect = effective(
@@ -86,7 +89,7 @@ def attempted(memory: Memory, entry: Entry) -> None:
         record_verdict(memory, row, entry.offset, verdict, finding)
         end(memory, entry, row, verdict, "intent.ended")
         return
-    intent.attempt, intent.foreseen, intent.clean = entry.body["attempt"], entry.body["foreseen"], True
+    echoes.attempt(intent, entry.body, row.proposal.actor.id)
     memory.changed_entities[entity.ref] = entity
     memory.mark(entry, "granted")
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
+from headrace.processors.core.freshness import bearing
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Judged, Memory, ProposalKey
 from headrace.processors.core.model import (
@@ -17,7 +18,7 @@ from headrace.processors.core.model import (
     State,
 )
 from headrace.processors.core.verdicts import Case, Finding, ReadFinding, decide, verdict_bytes
-from headrace.schemas.refs import EntityRef, Touch
+from headrace.schemas.refs import ActorRef, EntityRef, Touch
 
 ACCEPTED_PREFIX: Final = "accepted:"
 _MOOT: Final = frozenset({"intent.ended", "proposal.withdrawn", "delivery.failed"})
@@ -89,14 +90,8 @@ def _knew(proposal: Proposal, ref: EntityRef, touched: tuple[Touch, ...]) -> boo
 
 def _sources(memory: Memory, proposal: Proposal) -> tuple[SourceRow, ...]:
     """The sources whose freshness bears on what the proposal changes or had read."""
-    kinds = {proposal.ref.kind}
-    for read in proposal.reads:
-        if read.what != "scope":
-            kinds.add(read.kind)
-        else:
-            kinds.update(name for name, kind in memory.in_force().items() if read.kind in kind.containers)
-    account = (proposal.ref.tenant, proposal.ref.account)
-    return tuple(row for row in memory.account_sources(account) if not row.feeds or kinds.intersection(row.feeds))
+    ref = proposal.ref
+    return bearing(ref.kind, proposal.reads, memory.in_force, memory.account_sources((ref.tenant, ref.account)))
 
 
 def judge(
@@ -192,8 +187,10 @@ def effective(
     *,
     concerns: tuple[str, ...],
     proposal: str | None = None,
+    actor: ActorRef | None = None,
 ) -> Effect:
-    """Make the record the entity's head, and let those who read it or what it touches find it."""
+    """Make the record the entity's head, and let those who read it or what it touches find it. ``actor``: whose act it
+    is, where that is not who brought it."""
     envelope, row = entry.envelope, memory.entity(ref)
     effect = Effect(
         entry.offset,
@@ -202,7 +199,7 @@ def effective(
         envelope.id,
         envelope.type,
         effect_type,
-        envelope.actor,
+        envelope.actor if actor is None else actor,
         concerns,
         memory.partition.log_time,
         proposal,
@@ -211,12 +208,13 @@ def effective(
         row.first_offset = entry.offset
     row.head_offset, row.head_check, row.head_time = entry.offset, effect.check, effect.time
     memory.changed_entities[ref] = row
-    listeners = memory.since.get(ref)
+    listeners = memory.since.get(ref) if memory.since else None
     if listeners is not None:
         listeners.append(effect)
     for touch in dict.fromkeys(touched):
         memory.touches.append((ref.tenant, ref.account, touch, entry.offset))
-        watched = memory.touching.get((ref.tenant, ref.account, touch.container, touch.id))
-        if watched is not None:
-            watched.append((touch, effect))
+        if memory.touching:
+            watched = memory.touching.get((ref.tenant, ref.account, touch.container, touch.id))
+            if watched is not None:
+                watched.append((touch, effect))
     return effect

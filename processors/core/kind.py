@@ -65,6 +65,17 @@ class Kind(Protocol):
         """The proposal kinds that may be made on it."""
         ...
 
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """What of its state a provider decides by itself when it carries something out (versions, names of its own),
+        so that no attempt foresees it."""
+        ...
+
+    @property
+    def version(self) -> str | None:
+        """Which of these is the provider's version, as its answer to a write names it; ``None`` where there is none."""
+        ...
+
     def evolve(self, state: State | None, event: Event) -> dict[str, Any]:
         """The state after a fact. ``None`` is the state before the first. A type it does not know changes nothing."""
         ...

@@ -12,7 +12,10 @@ from headrace.schemas.envelope import Envelope
 from headrace.schemas.refs import ActorRef, EntityRef, Token, Touch
 
 FOLD_VERSION: Final = 1
-"""The version of the rules in this package. The log names the one in force; a processor without it halts."""
+"""The version of the rules in this package. The log names the one in force; a processor without it halts.
+
+Still 1 since echoes are told apart by ``delivery.attempted`` version 2: what is on a log that lacks that is judged as
+ever, and a processor that lacks it halts where it meets it."""
 
 State = Mapping[str, Any]
 """An entity's deciding state: plain JSON values, never mutated."""
@@ -62,7 +65,8 @@ class Proposal(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A record of the log that could be decoded. ``tenant`` and ``account`` are empty on the log's own records."""
+    """A record of the log that could be decoded. ``tenant`` and ``account`` are empty on the log's own records; ``ref``
+    is the entity it is about."""
 
     offset: int
     appended_at: int
@@ -75,12 +79,8 @@ class Entry(NamedTuple):
     identity: bytes
     body_hash: bytes
     chain: bytes
+    ref: EntityRef
     proposal: Proposal | None = None
-
-    @property
-    def ref(self) -> EntityRef:
-        """The entity it is about."""
-        return EntityRef(self.tenant, self.account, self.envelope.kind, self.envelope.entity)
 
 
 class Poison(NamedTuple):
@@ -101,8 +101,8 @@ class Effect(NamedTuple):
     """An effective event, as those meet it who had read before it.
 
     ``type`` is the record's type; ``effect`` is what policies speak of: the type of a fact, ``echo`` for an agent's own
-    act that came back, ``accepted:KIND`` for an accepted proposal, or the type that ended an intent.
-    ``proposal`` names the proposal that was accepted or whose intent ended.
+    act that came back (``actor`` is that agent then, whoever brought it), ``accepted:KIND`` for an accepted proposal,
+    or the type that ended an intent. ``proposal`` names the proposal that was accepted or whose intent ended.
     """
 
     offset: int
@@ -128,7 +128,9 @@ class Known(NamedTuple):
 
 @dataclass(slots=True)
 class Intent:
-    """An accepted proposal whose outcome is not known. ``clean`` until a fact follows its attempt."""
+    """An accepted proposal whose outcome is not known. ``clean`` until a fact follows its attempt that is no echo.
+    ``echo`` and ``mark`` tell its echo apart (``foreseen`` with attempts of version 1), ``agent`` is whose it is,
+    ``reference`` what the provider's answer named; see :mod:`headrace.processors.core.echoes`."""
 
     proposal: str
     type: str
@@ -138,12 +140,17 @@ class Intent:
     foreseen: bytes | None = None
     clean: bool = True
     unknown: bool = False
+    echo: bytes | None = None
+    mark: str | None = None
+    agent: str = ""
+    reference: str | None = None
 
 
 @dataclass(slots=True)
 class EntityRow:
     """An entity: facts in ``state`` (``None`` before the first), intents laid over it in order of acceptance.
-    ``renewed``: its content was said anew since it was loaded; where not, tables may leave theirs as it is."""
+    ``awaited`` are those that have succeeded, and whose echo may be still to come. ``renewed``: its content was said
+    anew since it was loaded; where not, tables may leave theirs as it is."""
 
     ref: EntityRef
     first_offset: int = -1
@@ -155,6 +162,7 @@ class EntityRow:
     content: bytes | None = None
     content_key: str | None = None
     renewed: bool = field(default=False, compare=False)
+    awaited: list[Intent] = field(default_factory=list)
 
     @property
     def exists(self) -> bool:

@@ -39,6 +39,8 @@ class CalendarEvent:
     containers = ("calendar",)
     events = ("calendar.created", "calendar.updated", "calendar.cancelled", "calendar.responded")
     proposals = ("calendar.book", "calendar.move", "calendar.cancel")
+    stamps = ("uid", "resource", "etag", "sequence")
+    version = "etag"
     columns = (
         Column("calendar", "text", "Pseudonym of the calendar it is in.", indexed=True),
         Column("resource", "text", "Pseudonym of the provider's name of the object.", indexed=True),

@@ -5,6 +5,7 @@ Message-ID (RFC 5322 §3.6.4).
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from headrace.processors.core.kind import Column
@@ -27,6 +28,12 @@ _NEW: Final[dict[str, Any]] = {
     "trashed": False,
     "deleted": False,
 }
+
+
+@lru_cache(4096)
+def _label(name: str) -> Touch:
+    """A mailbox has few labels, and every event of a thread touches all of the thread's."""
+    return Touch("mail.label", name)
 
 
 def _with(names: Iterable[str], added: Iterable[str] = (), removed: Iterable[str] = ()) -> list[str]:
@@ -65,6 +72,8 @@ class MailThread:
         "mail.deleted",
     )
     proposals = ("mail.reply", "mail.label", "mail.archive")
+    stamps = ()
+    version = None
     columns = (
         Column("messages", "integer", "How many messages it has."),
         Column("last_message", "text", "Pseudonym of the newest message's Message-ID."),
@@ -142,7 +151,7 @@ class MailThread:
 
     def footprint(self, state: State | None) -> tuple[Touch, ...]:
         """The labels it carries."""
-        return tuple(Touch("mail.label", label) for label in state["labels"]) if state is not None else ()
+        return tuple(map(_label, state["labels"])) if state is not None else ()
 
 
 KIND: Final = MailThread()

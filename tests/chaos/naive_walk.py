@@ -36,10 +36,18 @@ class NaiveWalk(Naive):
         self.happened, self.intents = self._happened[account], self._intents[account]
 
     def happen(
-        self, record: Thing, ref: tuple[str, ...], effect: str, before: list[Any], *, concerns: object, proposal: object
+        self,
+        record: Thing,
+        ref: tuple[str, ...],
+        effect: str,
+        before: list[Any],
+        *,
+        concerns: object,
+        proposal: object,
+        actor: object = None,
     ) -> None:
         """Something effective, which is now its entity's head."""
-        super().happen(record, ref, effect, before, concerns=concerns, proposal=proposal)
+        super().happen(record, ref, effect, before, concerns=concerns, proposal=proposal, actor=actor)
         tenant, account, kind, entity = ref
         self._heads[tenant, account][tenant, account, kind, entity] = self.happened[-1]
 

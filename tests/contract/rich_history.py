@@ -9,10 +9,13 @@ from headrace.keys import Keys
 from headrace.kinds import installed_kinds, installed_schemas
 from headrace.log.framing import GENESIS, chain
 from headrace.log.port import Log, LogDescription, Record, Stored
+from headrace.processors.core.echoes import settled
+from headrace.processors.core.model import Event
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
 from headrace.processors.core.verdicts import canonical
 from headrace.producers.event import NewEvent
-from headrace.producers.intake import Intake
+from headrace.producers.intake import Intake, pseudonymised
+from headrace.producers.marks import mark_of
 from headrace.producers.opening import OPERATOR, SOURCE, open_log
 from headrace.schemas.envelope import Envelope, to_headers
 from headrace.schemas.refs import ActorRef, EntityRef, Position, Token
@@ -108,10 +111,11 @@ class Author:
         concerns: tuple[str, ...] = (),
         actor: ActorRef = ANN,
         sync: str | None = None,
+        mark: str | None = None,
     ) -> int:
         """Append a fact; the offset."""
         kind = "mail.thread" if type_.startswith("mail.") else "calendar.event"
-        new = NewEvent(type_, kind, entity, id_, body, content, _OBSERVED, concerns)
+        new = NewEvent(type_, kind, entity, id_, body, content, _OBSERVED, concerns, mark)
         return self.put(
             self.intake.event(
                 TENANT, self.account, new, source="mailbox/ann", actor=actor, observed_at=_OBSERVED, sync=sync
@@ -217,7 +221,7 @@ def mail(number: int, *, answers: int | None = None) -> dict[str, Any]:
 
 
 def write(author: Author) -> None:
-    """The whole history, about 70 records."""
+    """The whole history, about 90 records."""
     _mail(author)
     _calendar(author)
     _sources(author)
@@ -316,6 +320,39 @@ def _deliveries(author: Author) -> None:
     author.note("delivery.failed", "no-2", {"proposal": "dp-2", "attempt": "at-2", "reason": "gone"})
     author.note("delivery.unknown", "what-3", {"proposal": "dp-3", "attempt": "at-3", "reason": "crash"})
     author.fact("mail.read", "d-3", "read-3", {})
+    _marked_deliveries(author)
+
+
+def _marked_deliveries(author: Author) -> None:
+    """Meetings that are moved: the echo before the outcome, after it, still to come, and with an edit on top."""
+    for number in range(4):
+        name, meeting_ = f"m-{number}", f"calendar.event/m-{number}"
+        starts = START + (30 + number) * HOUR
+        head = author.fact("calendar.created", name, f"mm-{number}", meeting(starts))
+        moved = {"start": starts + HOUR, "end": starts + 2 * HOUR}
+        author.propose(f"mp-{number}", "calendar.move", meeting_, [author.entity(meeting_, head)], moved)
+        after = meeting(starts) | {"etag": f"v-{number}", "occurrences": [moved]}
+        state = _evolved(author, after)
+        kind = installed_kinds()["calendar.event"]
+        attempt = {"proposal": f"mp-{number}", "attempt": f"mt-{number}"}
+        mark = mark_of(author.intake.pseudonyms(TENANT, author.account), f"mp-{number}")
+        said = attempt | {"echo": settled(kind, state), "mark": mark}
+        author.note("delivery.attempted", f"mt-{number}", said, actor=ActorRef("system", "deliverer"))
+        if number:
+            end = attempt | {"reference": f"v-{number}"}
+            author.note("delivery.succeeded", f"m-ok-{number}", end, actor=ActorRef("system", "deliverer"))
+        if number != 2:
+            told = after | ({"busy": False} if number == 3 else {})
+            author.fact("calendar.updated", name, f"m-echo-{number}", told, mark=mark)
+
+
+def _evolved(author: Author, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state that a meeting's first fact leads to."""
+    pseudonym = author.intake.pseudonyms(TENANT, author.account)
+    shape = author.registry.schema("calendar.created").shape
+    said = {field["name"]: field["default"] for field in shape["fields"] if "default" in field}
+    hidden = pseudonymised(shape, said | dict(body), pseudonym, lambda _, text: text)
+    return installed_kinds()["calendar.event"].evolve(None, Event("calendar.created", hidden, ANN))
 
 
 def _foreseen(author: Author, number: int) -> bytes:

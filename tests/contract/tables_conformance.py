@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -12,9 +12,10 @@ from headrace.log.port import Stored
 from headrace.processors.core.memory import Memory
 from headrace.processors.engine import Engine
 from headrace.projections import rows
-from headrace.projections.port import Tables, Wants
+from headrace.projections.port import Publish, Tables, Wants
 from headrace.schemas.refs import EntityRef
 from tests.contract.rich_history import TENANT, Author, MemoryLog, mail, write
+from tests.contract.tables_publishing import TablesPublishing
 from tests.contract.tables_recording import (
     ACCOUNTS,
     KINDS,
@@ -22,6 +23,7 @@ from tests.contract.tables_recording import (
     REGISTRY,
     Commits,
     Recording,
+    Stores,
     counts,
     fold,
     history,
@@ -29,23 +31,7 @@ from tests.contract.tables_recording import (
 )
 
 
-class Stores(Protocol):
-    """What an adapter's tests supply."""
-
-    def fresh(self) -> Tables:
-        """New, empty tables."""
-        ...
-
-    def second(self) -> Tables:
-        """Another handle on the same tables, for writing, while the first stays open."""
-        ...
-
-    def statements(self) -> int:
-        """How many statements the handle of :meth:`fresh` has sent so far."""
-        ...
-
-
-class TablesConformance:
+class TablesConformance(TablesPublishing):
     """The suite."""
 
     @pytest.fixture
@@ -184,6 +170,7 @@ class TablesConformance:
         fold(recording, log, partition)
 
         def statements(wants: Wants) -> int:
+            tables.resume(partition)  # what an adapter remembers of entities, it forgets
             before = stores.statements()
             loaded(tables, recording.partition, wants)
             return stores.statements() - before
@@ -241,7 +228,7 @@ class TablesConformance:
         class Capture:
             resume, load, snapshot = tables.resume, tables.load, tables.snapshot
 
-            def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+            def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
                 held.append(memory)
 
         engine = Engine(REGISTRY, KINDS, Capture())
@@ -286,7 +273,7 @@ class TablesConformance:
         class Capture:
             resume, load, snapshot = tables.resume, tables.load, tables.snapshot
 
-            def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+            def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
                 held.append((memory, batch))
 
         engine = Engine(REGISTRY, KINDS, Capture())

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from headrace.kinds import installed_kinds, installed_schemas
 from headrace.log.port import Stored
 from headrace.processors.core.memory import ContainerKey, Memory, PartitionRow, ProposalKey
 from headrace.processors.core.model import ClaimRow, Effect, EntityRow, Known, ProposalRow, SourceRow
 from headrace.processors.engine import Engine
-from headrace.projections.port import Tables, Wants
+from headrace.projections.port import Publish, Tables, Wants
 from headrace.schemas.refs import EntityRef, Touch
 from tests.contract.rich_history import Author, MemoryLog, write
 
@@ -18,6 +18,22 @@ KINDS: Final = installed_kinds()
 PARTITIONS: Final = 2
 ACCOUNTS: Final = ("a-1", "a-4")
 """One on each partition."""
+
+
+class Stores(Protocol):
+    """What an adapter's tests supply."""
+
+    def fresh(self) -> Tables:
+        """New, empty tables."""
+        ...
+
+    def second(self) -> Tables:
+        """Another handle on the same tables, for writing, while the first stays open."""
+        ...
+
+    def statements(self) -> int:
+        """How many statements the handle of :meth:`fresh` has sent so far."""
+        ...
 
 
 class Recording:
@@ -36,9 +52,9 @@ class Recording:
         self.effects: dict[EntityRef, list[Effect]] = {}
         self.touches: dict[ContainerKey, list[tuple[Touch, Effect]]] = {}
 
-    def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+    def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
         """Write, and write down."""
-        self._tables.commit(memory, batch)
+        self._tables.commit(memory, batch, publish)
         self.partition = memory.partition
         self.entities |= memory.changed_entities
         self.proposals |= memory.changed_proposals
@@ -113,7 +129,7 @@ class Commits:
         class Held:
             resume, load, snapshot = tables.resume, tables.load, tables.snapshot
 
-            def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+            def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
                 waiting.append(lambda: tables.commit(memory, batch))
 
         engine = Engine(REGISTRY, KINDS, Held())

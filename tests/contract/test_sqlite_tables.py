@@ -10,8 +10,8 @@ import pytest
 
 from headrace.errors import HaltError, UnavailableError
 from headrace.projections.sqlite import SqliteTables
-from tests.contract.tables_conformance import Stores, TablesConformance
-from tests.contract.tables_recording import KINDS, REGISTRY, fold, history
+from tests.contract.tables_conformance import TablesConformance
+from tests.contract.tables_recording import KINDS, REGISTRY, Stores, fold, history
 
 
 class SqliteStores:

@@ -4,6 +4,8 @@ answered before is answered after."""
 import json
 import secrets
 import shutil
+import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +84,7 @@ def test_a_store_grows_up_and_comes_home(
     assert told["moved"]
     assert "this log is closed; it goes on at kafka://" in terminal.run(*send, code=exits.UNAVAILABLE)
     assert answers(terminal) == before, "it can still be read"
+    assert f"this log is closed and takes nothing any more; it goes on at {url.partition('?')[0]}" in said_by_dev(old)
 
     monkeypatch.setenv("HEADRACE_LOG_URL", url)
     monkeypatch.setenv("HEADRACE_DB_URL", postgres_dsn)
@@ -98,6 +101,18 @@ def test_a_store_grows_up_and_comes_home(
     assert answers(terminal) == there
     assert terminal.json("audit", "verify")["verified"]
     assert "this log is closed; it goes on at kafka://" in terminal.run(*send, code=exits.UNAVAILABLE)
+
+
+def said_by_dev(directory: Path) -> str:
+    """What ``headrace dev`` says of a store by the time it answers, on stderr."""
+    command = [sys.executable, "-m", "headrace", "dev", "--store", str(directory), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        answers_at = json.loads(process.stdout.readline())
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    assert answers_at["url"].startswith("http://127.0.0.1:")
+    return said
 
 
 @contextmanager

@@ -42,7 +42,8 @@ def _events(folded: Folded) -> Iterator[tuple[str, Any]]:
     for row in folded.events:
         effect = row["effect"]
         about = (row["tenant"], row["account"], row["kind"], row["entity"]) if effect is not None else None
-        yield f"{row['offset']:04d} record", (row["disposition"], effect, about, row["log_time"])
+        actor = (row["actor_kind"], row["actor_id"]) if effect is not None else None
+        yield f"{row['offset']:04d} record", (row["disposition"], effect, about, actor, row["log_time"])
 
 
 def _verdicts(folded: Folded) -> Iterator[tuple[str, Any]]:
@@ -89,10 +90,10 @@ def _partition(folded: Folded) -> Iterator[tuple[str, Any]]:
 
 
 def _naive_says(world: Naive) -> dict[str, Any]:
-    effects = {one.offset: (one.effect, tuple(one.ref)) for one in world.happened}
+    effects = {one.offset: (one.effect, tuple(one.ref), tuple(one.actor)) for one in world.happened}
     said: dict[str, Any] = {}
     for offset, became in enumerate(world.became):
-        said[f"{offset:04d} record"] = (became, *effects.get(offset, (None, None)), world.times[offset])
+        said[f"{offset:04d} record"] = (became, *effects.get(offset, (None, None, None)), world.times[offset])
     for offset, (proposal, verdict, finding, log_time) in world.verdicts.items():
         known = None if verdict in WORDED else finding
         text = {"proposal": proposal, "verdict": verdict, "offset": offset, "log_time": log_time, "finding": known}
@@ -101,7 +102,8 @@ def _naive_says(world: Naive) -> dict[str, Any]:
         offsets = [one.offset for one in world.happened if one.ref == ref]
         head = offsets[-1]
         heads = (offsets[0], head, world.checks[head], world.times[head])
-        intents = [_intent(one) for one in world.open_intents(ref)]
+        intents = [_intent(one, ended=False) for one in world.open_intents(ref)]
+        intents += [_intent(one, ended=True) for one in world.awaited if one.ref == ref]
         said[f"entity {ref}"] = (heads, plain(world.facts.get(ref)), plain(intents))
     for key, made in world.proposals.items():
         said[f"proposal {key}"] = (made.verdict, made.accepted_at, made.outcome, made.waived)
@@ -115,7 +117,7 @@ def _naive_says(world: Naive) -> dict[str, Any]:
     return said
 
 
-def _intent(one: Any) -> dict[str, Any]:
+def _intent(one: Any, *, ended: bool) -> dict[str, Any]:
     return {
         "proposal": one.id,
         "type": one.type,
@@ -125,4 +127,9 @@ def _intent(one: Any) -> dict[str, Any]:
         "foreseen": one.foreseen.hex() if one.foreseen is not None else None,
         "clean": one.clean,
         "unknown": one.unknown,
+        "echo": one.echo.hex() if one.echo is not None else None,
+        "mark": one.mark,
+        "agent": one.agent,
+        "reference": one.reference,
+        "ended": ended,
     }

@@ -132,17 +132,23 @@ def scope(scribe: Scribe, choice: int, *, at: int) -> dict[str, Any]:
             return scribe.scope("calendar", calendar, start, None if choice % 16 == 3 else end, at=at)
 
 
-def echo(intent: Thing, state: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]] | None:
+def echo(intent: Thing, state: Mapping[str, Any] | None, choice: int) -> tuple[str, dict[str, Any]] | None:
     """The fact that a carried-out intent comes back as, where a source would report one."""
     match intent.type:
         case "mail.archive":
             return "mail.archived", {}
         case "mail.label":
             return "mail.labelled", {"added": intent.data["added"], "removed": intent.data["removed"]}
+        case "mail.reply":
+            answered = intent.data["in_reply_to"]
+            return "mail.sent", {"message": f"{intent.id}s", "sender": "me", "in_reply_to": answered}
         case "account.adjust":
             return "account.adjusted", {"amount": intent.data["amount"], "operation": intent.id}
         case "calendar.cancel" if state is not None:
-            return "calendar.cancelled", {"removed": False, "etag": state["etag"]}
+            return "calendar.cancelled", {"removed": bool(choice % 2), "etag": state["etag"]}
+        case "calendar.book":
+            times = [{"start": intent.data["start"], "end": intent.data["end"]}]
+            return "calendar.created", {"calendar": intent.data["calendar"], "uid": "u", "occurrences": times}
         case "calendar.move" if state is not None and state["calendar"] and state["uid"]:
             kept = {name: state[name] for name in state if name not in ("removed", "starts_at", "ends_at")}
             return "calendar.updated", {**kept, "occurrences": [dict(intent.data)]}

@@ -5,7 +5,6 @@ eyes (the naive reference, folded so far), so that bases are mostly valid, answe
 mostly name the attempt that runs. Shrinking drops moves and lowers bytes.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace as Thing
 from typing import Any, Final
@@ -20,7 +19,7 @@ from headrace.schemas.refs import ActorRef, EntityRef, Token, account_key
 from headrace.schemas.registry import HEAD
 from tests.core import happenings
 from tests.core.naive import Naive
-from tests.core.naive_rule import plain
+from tests.core.naive_rule import hashed
 from tests.core.scribe import (
     AGENT,
     BANK_POLICY,
@@ -224,23 +223,63 @@ class Author:
     # -- delivery -------------------------------------------------------------------------------------------------
 
     def deliver(self, account: Account, b: bytes) -> None:
-        """An attempt, or what became of one; mostly of an intent that is open."""
+        """An attempt, or what became of one; mostly of an intent that is open. Of one that has succeeded, its echo."""
+        if self.world.awaited and (b[0] >= 192 or not self.world.intents):
+            self.echo(self.world.awaited[b[0] % len(self.world.awaited)], b)
+            return
         if not self.world.intents:
             return
         intent = self.world.intents[b[0] % len(self.world.intents)]
         where, proposal = Account(*intent.ref[:2]), intent.id
         if intent.attempt is None or b[1] % 16 == 15:
-            foreseen = hashlib.sha256(plain(foreseen_state(self.world, intent)).encode()).digest()
-            body = {"proposal": proposal, "attempt": f"t{self.scribe.number()}"}
-            body["foreseen"] = (foreseen, foreseen, foreseen, None, bytes(32))[b[2] % 5]
+            body = {"proposal": proposal, "attempt": f"t{self.scribe.number()}", **self.said_of_echo(intent, b)}
             self.scribe.say(where, "delivery.attempted", body, actor=SYSTEM)
-        elif b[1] % 4 == 0 and (echo := happenings.echo(intent, self.world.facts.get(intent.ref))) is not None:
-            self.scribe.say(where, echo[0], echo[1], about=EntityRef(*intent.ref), actor=AGENT)
+        elif b[1] % 4 == 0 and self.echo(intent, b):
+            return
         else:
             outcome = ("succeeded", "succeeded", "refused", "failed", "unknown")[b[2] % 5]
             attempt = intent.attempt if b[3] % 8 else "t0"
             body = {"proposal": proposal if b[3] % 16 != 15 else "p0", "attempt": attempt}
+            if outcome == "succeeded" and b[4] % 2:
+                body["reference"] = f"v{b[4] % 4}"
             self.scribe.say(where, f"delivery.{outcome}", body, actor=SYSTEM)
+
+    def said_of_echo(self, intent: Thing, b: bytes) -> dict[str, Any]:
+        """What an attempt says its echo looks like: as in version 1, by its state, its mark, or both."""
+        after = foreseen_state(self.world, intent)
+        stamps = self.world.all_kinds[intent.ref[2]].stamps
+        if intent.type == "calendar.cancel" and b[3] % 2:
+            after = {**after, "removed": True}
+        settled = hashed({name: value for name, value in after.items() if name not in stamps})
+        mark = f"mark-{intent.id}"
+        return (
+            {"foreseen": hashed(after)},
+            {"echo": settled},
+            {"echo": settled, "mark": mark},
+            {"mark": mark},
+            {"echo": settled, "mark": mark},
+            {},
+            {"foreseen": bytes(32)},
+            {"echo": settled},
+        )[b[2] % 8]
+
+    def echo(self, intent: Thing, b: bytes) -> bool:
+        """A fact that may be the echo of an attempt: as it was made, without its mark, with another's, or with an edit
+        on top. Not where no source would report one."""
+        echo = happenings.echo(intent, self.world.facts.get(intent.ref), b[5])
+        if echo is None:
+            return False
+        type_, body = echo
+        if type_.startswith("calendar.") and b[4] % 2:
+            body = {**body, "etag": f"v{b[4] % 4}"}
+        if b[6] % 8 == 7 and "busy" in body:
+            body = {**body, "busy": not body["busy"]}
+        mark = (intent.mark, intent.mark, intent.mark, None, f"mark-p{b[5] % 8}")[b[6] % 5]
+        actor = (AGENT, USER, SYSTEM)[b[7] % 3]
+        self.scribe.say(
+            Account(*intent.ref[:2]), type_, body, about=EntityRef(*intent.ref), actor=actor, causation=mark
+        )
+        return True
 
     # -- claims, sources ------------------------------------------------------------------------------------------
 

@@ -103,16 +103,64 @@ class Naive(Rule):
         ref, before = record.ref, self.touches(record.ref)
         event = Event(record.type, record.body, record.actor)
         self.facts[ref] = self.kinds[ref[2]].evolve(self.facts.get(ref), event)
-        echoed = None
-        for intent in self.open_intents(ref):
-            if intent.attempt is not None:
-                if intent.clean and intent.foreseen == hashed(self.facts[ref]):
-                    echoed = intent.id
-                    self.drop(intent, "echoed")
-                intent.clean = False
-        effect = "echo" if echoed is not None else record.type
-        self.happen(record, ref, effect, before, concerns=record.envelope.concerns, proposal=echoed)
+        echoed = self.echo_of(record)
+        self.pass_by(ref, echoed)
+        told = echoed is not None and (echoed.echo is not None or echoed.mark is not None)
+        self.happen(
+            record,
+            ref,
+            "echo" if echoed is not None else record.type,
+            before,
+            concerns=record.envelope.concerns,
+            proposal=echoed.id if echoed is not None else None,
+            actor=self.proposals[(*ref[:2], echoed.id)].actor if echoed is not None and told else None,
+        )
         return "echo" if echoed is not None else "applied"
+
+    def echo_of(self, record: Thing) -> Thing | None:
+        """The first attempt, of those that are under way or have succeeded, that this fact may be the echo of."""
+        ref, state = record.ref, self.facts[record.ref]
+        kind = self.kinds[ref[2]]
+        for intent in self.attempts(ref):
+            if intent.echo is None and intent.mark is None:
+                if intent.clean and intent.foreseen == hashed(state):
+                    return intent
+                continue
+            carries = intent.mark is None or record.envelope.causation == intent.mark
+            version = state.get(kind.version) if kind.version else None
+            if intent.echo is None and carries:
+                return intent
+            settled = hashed({name: value for name, value in state.items() if name not in kind.stamps})
+            of_version = version is not None and version == intent.reference
+            if intent.echo == settled and intent.clean and (carries or of_version):
+                return intent
+        return None
+
+    def attempts(self, ref: tuple[str, ...]) -> list[Thing]:
+        """Those whose echo may be still to come, in the order they were made."""
+        under_way = [one for one in self.open_intents(ref) if one.attempt is not None]
+        return [one for one in self.awaited if one.ref == ref] + under_way
+
+    def pass_by(self, ref: tuple[str, ...], echoed: Thing | None) -> None:
+        """Nobody waits any more for the state that somebody foresaw before another fact came, or in which the one that
+        came was foreseen to be; those foreseen on top of what came, and messages, are still waited for."""
+        snapshot = echoed is not None and (echoed.echo is not None or echoed.mark is None)
+        earlier = True
+        for one in self.attempts(ref):
+            if one is echoed:
+                earlier = False
+            elif one.echo is not None or one.mark is None:
+                one.clean = one.clean and snapshot and not earlier
+        if echoed in self.intents:
+            self.drop(echoed, "echoed")
+        self.awaited = [
+            one
+            for one in self.awaited
+            if one is not echoed and (one.ref != ref or one.clean or (one.echo is None and one.mark is not None))
+        ]
+        if not snapshot:
+            for one in self.open_intents(ref):
+                one.clean = one.clean and one.attempt is None
 
     # -- proposals ------------------------------------------------------------------------------------------------
 
@@ -179,6 +227,10 @@ class Naive(Rule):
                     foreseen=None,
                     clean=True,
                     unknown=False,
+                    echo=None,
+                    mark=None,
+                    agent="",
+                    reference=None,
                 )
             )
             effect = f"accepted:{made.type}"
@@ -245,6 +297,11 @@ class Naive(Rule):
             self.verdicts[record.offset] = (made.id, *verdict, self.log_time)
         if outcome == "succeeded" and intent.clean:
             self.facts[ref] = self.all_kinds[ref[2]].foresee(self.facts.get(ref), intent.type, intent.data)
+        if outcome == "succeeded" and (intent.clean if intent.echo is not None else intent.mark):
+            intent.reference = record.body["reference"]
+            self.awaited.append(intent)
+            mine = [one for one in self.awaited if one.ref == ref]
+            self.awaited = [one for one in self.awaited if one not in mine[:-16]]
         self.drop(intent, outcome)
         self.happen(record, ref, effect, before, concerns=made.concerns, proposal=made.id)
         return outcome
@@ -257,6 +314,8 @@ class Naive(Rule):
         if verdict[0] != "accepted":
             return self.end(record, intent, verdict[0], "intent.ended", verdict)
         intent.attempt, intent.foreseen = record.body["attempt"], record.body["foreseen"]
+        intent.echo, intent.mark = record.body["echo"], record.body["mark"]
+        intent.agent = self.proposals[(*intent.ref[:2], intent.id)].actor.id
         return "granted"
 
     def outcome(self, record: Thing) -> str:

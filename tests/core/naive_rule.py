@@ -35,6 +35,7 @@ class Rule:
         self.happened: list[Thing] = []
         self.facts: dict[tuple[str, ...], Any] = {}
         self.intents: list[Thing] = []
+        self.awaited: list[Thing] = []
         self.proposals: dict[tuple[str, ...], Thing] = {}
         self.verdicts: dict[int, tuple[str, str, Finding | None, int]] = {}
         self.sources: dict[tuple[str, ...], Thing] = {}
@@ -53,7 +54,15 @@ class Rule:
         return list(self.all_kinds[ref[2]].footprint(self.overlaid(ref)))
 
     def happen(
-        self, record: Thing, ref: tuple[str, ...], effect: str, before: list[Any], *, concerns: object, proposal: object
+        self,
+        record: Thing,
+        ref: tuple[str, ...],
+        effect: str,
+        before: list[Any],
+        *,
+        concerns: object,
+        proposal: object,
+        actor: object = None,
     ) -> None:
         touched = before + self.touches(ref)
         envelope = record.envelope
@@ -66,7 +75,7 @@ class Rule:
                 concerns=concerns,
                 id=envelope.id,
                 type=envelope.type,
-                actor=envelope.actor,
+                actor=actor or envelope.actor,
                 proposal=proposal,
                 time=self.log_time,
             )

@@ -4,17 +4,22 @@ The invariants of faults.md §3 that live in the fold, and the sentences of DESI
 history. ``test_properties`` lets hypothesis look for a counterexample; ``test_planted_bugs`` shows that they bite.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Final
 
 from headrace.errors import UndecodableError
 from headrace.log.port import Stored
-from headrace.schemas.refs import Token, parse_account_key
+from headrace.schemas.envelope import from_headers
+from headrace.schemas.refs import ActorRef, Token, parse_account_key
 from tests.core.agreement import differences
 from tests.core.components import apart
 from tests.core.folding import Folded, fold
 from tests.core.retelling import Change, Retelling, silent, told_by
+from tests.core.scribe import REGISTRY
 from tests.core.testimony import Testimony
+
+Row = dict[str, Any]
+ENTITY: Final = ("tenant", "account", "kind", "entity")
 
 INERT: Final = frozenset({"ignored", "duplicate", "conflicting_id", "stale_sync", "quarantined", "malformed"})
 REFUSED: Final = frozenset({"unknown_basis", "expired", "superseded", "claimed", "rejected"})
@@ -186,6 +191,48 @@ def clocks_of_clients_decide_nothing(records: Sequence[Stored]) -> None:
     assert told_by(fold(retold.records), same) == told_by(before, same)
 
 
+def only_what_was_foreseen_is_an_echo(records: Sequence[Stored]) -> None:
+    """Of an attempt that was granted, once, with its mark, and not behind an edit."""
+    folded = fold(records)
+    for row, attempt, reference in _echoes(folded, records):
+        body = REGISTRY.decode(records[attempt["offset"]].value).body
+        edits = [
+            one["offset"]
+            for one in folded.events[attempt["offset"] : row["offset"]]
+            if one["disposition"] == "applied" and [one[name] for name in ENTITY] == [row[name] for name in ENTITY]
+        ]
+        assert not edits or (body["echo"] is None and body["mark"] is not None), (row, edits)
+        if body["mark"] is not None:
+            etag = REGISTRY.decode(records[row["offset"]].value).body.get("etag")
+            of_version = body["echo"] is not None and etag is not None and etag == reference
+            assert row["causation"] == body["mark"] or of_version, row
+
+
+def an_echo_is_its_agents(records: Sequence[Stored]) -> None:
+    folded = fold(records)
+    made = {(one["tenant"], one["account"], one["id"]): one["actor_id"] for one in folded.tables["proposals"]}
+    for row, attempt, _ in _echoes(folded, records):
+        body = REGISTRY.decode(records[attempt["offset"]].value).body
+        brought = from_headers(records[row["offset"]].headers).actor
+        agent = ActorRef("agent", made[row["tenant"], row["account"], row["proposal"]])
+        of_version_1 = body["echo"] is None and body["mark"] is None
+        assert (row["actor_kind"], row["actor_id"]) == (brought if of_version_1 else agent), row
+
+
+def _echoes(folded: Folded, records: Sequence[Stored]) -> Iterator[tuple[Row, Row, str | None]]:
+    """Each echo, the attempt that it is of, and what the success named before it, if that came first."""
+    granted, references = dict[tuple[str, ...], Row](), dict[tuple[str, ...], str | None]()
+    for row in folded.events:
+        key = (row["tenant"], row["account"], row["proposal"])
+        if row["disposition"] == "granted":
+            granted[key] = row
+        elif row["disposition"] == "succeeded":
+            references[key] = REGISTRY.decode(records[row["offset"]].value).body["reference"]
+        elif row["disposition"] == "echo":
+            assert key in granted, (row, "an echo of nothing, or a second one")
+            yield row, granted.pop(key), references.get(key)
+
+
 PROPERTIES: Final[tuple[Callable[[Sequence[Stored]], None], ...]] = (
     agrees_with_the_reference,
     the_split_into_batches_is_not_seen,
@@ -200,4 +247,6 @@ PROPERTIES: Final[tuple[Callable[[Sequence[Stored]], None], ...]] = (
     accounts_do_not_see_each_other,
     what_nobody_read_decides_nothing,
     clocks_of_clients_decide_nothing,
+    only_what_was_foreseen_is_an_echo,
+    an_echo_is_its_agents,
 )

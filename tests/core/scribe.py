@@ -128,11 +128,13 @@ class Scribe:
         source: str = "test",
         sync: str | None = None,
         concerns: tuple[str, ...] = (),
+        causation: str | None = None,
         log_append: bool = True,
     ) -> int:
         """Append a fact, an answer or any other record of an account."""
         kind, entity = (about.kind, about.id) if about is not None else ("", "")
         envelope = Envelope(id or f"e{self.number()}", source, type_, actor, kind, entity, concerns=concerns, sync=sync)
+        envelope = envelope._replace(causation=causation)
         return self.record(account, envelope, body, log_append=log_append)
 
     def fact(self, ref: EntityRef, type_: str, **body: Any) -> int:

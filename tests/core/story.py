@@ -68,9 +68,28 @@ class Story(Scribe):
         body = {"proposal": proposal, "attempt": attempt, "foreseen": digest}
         return self.say(HOME, "delivery.attempted", body, actor=SYSTEM)
 
-    def outcome(self, how: str, proposal: str, attempt: str = "t1") -> int:
+    def attempt_marked(
+        self, proposal: str, attempt: str = "t1", *, echo: bytes | None = None, mark: str | None = None
+    ) -> int:
+        """The same, and how its echo is told apart."""
+        body = {"proposal": proposal, "attempt": attempt, "echo": echo, "mark": mark}
+        return self.say(HOME, "delivery.attempted", body, actor=SYSTEM)
+
+    def outcome(self, how: str, proposal: str, attempt: str = "t1", *, reference: str | None = None) -> int:
         """How that went: succeeded, refused, failed or unknown."""
-        return self.say(HOME, f"delivery.{how}", {"proposal": proposal, "attempt": attempt}, actor=SYSTEM)
+        body = {"proposal": proposal, "attempt": attempt}
+        if reference is not None:
+            body["reference"] = reference
+        return self.say(HOME, f"delivery.{how}", body, actor=SYSTEM)
+
+    def found(self, ref: EntityRef, type_: str, body: dict[str, Any], mark: str | None = None) -> int:
+        """What a sync finds of an entity, on an object that carries ``mark``."""
+        return self.say(HOME, type_, body, about=ref, causation=mark)
+
+    def actor(self, offset: int) -> str:
+        """Whose act a record is."""
+        row = self.folded.events[offset]
+        return f"{row['actor_kind']}/{row['actor_id']}"
 
     def started(self, sync: str, *, feeds: tuple[str, ...] = (), source: str = "imap") -> int:
         """A sync begins."""
@@ -141,4 +160,4 @@ class Story(Scribe):
         """The proposals laid over the entity's facts."""
         row = self.row(ref)
         assert row is not None
-        return [one["proposal"] for one in json.loads(row["intents"])]
+        return [one["proposal"] for one in json.loads(row["intents"]) if not one["ended"]]

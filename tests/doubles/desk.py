@@ -32,7 +32,7 @@ class CrashError(Exception):
 
 
 class Fact(NamedTuple):
-    """An event on the log: what became of it (``applied``, ``duplicate``, …)."""
+    """An event on the log: what became of it (``applied``, ``duplicate``, …), and whose act it is."""
 
     type: str
     entity: str
@@ -41,6 +41,8 @@ class Fact(NamedTuple):
     disposition: str
     occurred_at: str | None
     concerns: tuple[str, ...]
+    actor: str = ""
+    offset: int = -1
 
 
 class _Folding(Applied):
@@ -61,17 +63,17 @@ class Desk:
     def __init__(self, tables: SqliteTables, kinds: Sequence[str]) -> None:
         self.log: Final = MemoryLog()
         self.facts: Final[list[Fact]] = []
-        self._tables: Final = tables
+        self.tables: Final = tables
         self._engine: Final = Engine(_REGISTRY, _KINDS, tables)
         open_log(self.log, _REGISTRY, IN_FORCE, DEFAULT_POLICY)
         self._next = self._engine.resume(self.log, 0)
-        intake = Intake(_REGISTRY, Keys(bytes(32)), 1, _KINDS)
-        self.pseudonym: Final = intake.pseudonyms(TENANT, ACCOUNT)
+        self.intake: Final = Intake(_REGISTRY, Keys(bytes(32)), 1, _KINDS)
+        self.pseudonym: Final = self.intake.pseudonyms(TENANT, ACCOUNT)
         self.feed: Final = Feed(
             self.log,
             tables,
             _Folding(self.fold),
-            intake,
+            self.intake,
             _KINDS,
             tenant=TENANT,
             account=ACCOUNT,
@@ -101,6 +103,8 @@ class Desk:
                             mark.disposition,
                             said.occurred_at,
                             tuple(said.concerns),
+                            (mark.effect.actor if mark.effect is not None else said.actor).name,
+                            entry.offset,
                         )
                     )
 

@@ -9,6 +9,10 @@
 [ids]    https://learn.microsoft.com/graph/api/resources/event: iCalUId is another for each occurrence; type,
          seriesMasterId
 [recur]  https://learn.microsoft.com/graph/api/resources/recurrencerange
+[make]   https://learn.microsoft.com/graph/api/user-post-events: transactionId
+[change] https://learn.microsoft.com/graph/api/event-update
+[gone]   https://learn.microsoft.com/graph/api/event-delete
+[extended] https://learn.microsoft.com/graph/api/singlevaluelegacyextendedproperty-get
 """
 
 import re
@@ -24,6 +28,7 @@ HOUR: Final = 3_600_000
 DAY: Final = 24 * HOUR
 CALENDAR: Final = "AAkCal1="
 _ONE: Final = re.compile(r"me/events/([^/]+)\Z")
+_EXPANDED: Final = re.compile(r"singleValueExtendedProperties\(\$filter=id eq '([^']+)'\)\Z")
 _VIEW: Final = re.compile(r"me/(?:calendars/([^/]+)/)?calendarView(/delta)?\Z")
 
 
@@ -44,6 +49,9 @@ class Event:
     show: str = "busy"
     cancelled: bool = False
     all_day: bool = False
+    words: str = ""
+    transaction: str | None = None
+    extended: dict[str, str] = field(default_factory=dict)
     version: int = 1
     modified: int = 0
 
@@ -135,12 +143,14 @@ class CalendarDouble:
         """One of the parts of :class:`tests.doubles.graph.GraphDouble`."""
         if path == "me/calendar":
             return Reply.json(200, {"id": CALENDAR})
+        if request.method != "GET":
+            return self._written(path, request)
         one, view = _ONE.match(path), _VIEW.match(path)
         if one is not None:
             event = self.events.get(one.group(1))
             if event is None or IMMUTABLE not in request.headers.get("prefer", ""):
                 return error(404, "ErrorItemNotFound")
-            return Reply.json(200, self._event(event, None, selected(request)))
+            return Reply.json(200, self._event(event, None, selected(request), request.one("$expand")))
         if view is None or view.group(1) not in (None, CALENDAR):
             return None
         if "Calendars.Read" not in self.graph.grant.scopes:
@@ -214,20 +224,54 @@ class CalendarDouble:
     def _view(self, request: Request, path: str) -> Reply:
         bounds, top = self._range(request), request.one("$top", "10") or ""
         names = {name for name, _ in request.query}
-        allowed = {"startDateTime", "endDateTime", "$select", "$top", "$skip"}
+        allowed = {"startDateTime", "endDateTime", "$select", "$expand", "$top", "$skip"}
         if bounds is None or names - allowed or not top.isdigit() or not 0 < int(top) <= 1000:
             return error(400, "ErrorInvalidUrlQuery")
         shown = [(event, one) for event in self.events.values() for one in self.happens(event, *bounds)]
         shown.sort(key=lambda pair: (pair[1].start, pair[1].id))
         skip, size = int(request.one("$skip") or 0), min(int(top), self.graph.page)
-        value = [self._event(event, one, selected(request)) for event, one in shown[skip : skip + size]]
+        select, expand = selected(request), request.one("$expand")
+        value = [self._event(event, one, select, expand) for event, one in shown[skip : skip + size]]
         said: dict[str, Any] = {"value": value}
         if len(shown) > skip + size:
             query = "&".join(f"{name}={value}" for name, value in request.query if name != "$skip")
             said["@odata.nextLink"] = f"{BASE}{path}?{query}&$skip={skip + size}"
         return Reply.json(200, said)
 
-    def _event(self, event: Event, one: Occurrence | None, select: frozenset[str]) -> dict[str, Any]:
+    def _written(self, path: str, request: Request) -> Reply | None:
+        """[make] a repeated transactionId makes nothing new; [change] If-Match; [gone]"""
+        one = _ONE.match(path)
+        if "Calendars.ReadWrite" not in self.graph.grant.scopes:
+            return error(403, "ErrorAccessDenied")
+        if path == "me/events" and request.method == "POST":
+            body = request.json()
+            made = next((e for e in self.events.values() if e.transaction == body["transactionId"]), None)
+            made = made or self.book(0, transaction=body["transactionId"])
+            return self._change(made, body)
+        event = self.events.get(one.group(1)) if one is not None else None
+        if event is None:
+            return error(404, "ErrorItemNotFound")
+        if request.headers.get("if-match", _etag(event)) != _etag(event):
+            return error(412, "ErrorIrresolvableConflict")
+        if request.method == "DELETE":
+            self.delete(event)
+            return Reply(204)
+        return self._change(event, request.json())
+
+    def _change(self, event: Event, body: dict[str, Any]) -> Reply:
+        for name, field_ in (("subject", "title"), ("bodyPreview", "words")):
+            setattr(event, field_, body.get(name, getattr(event, field_)))
+        if "start" in body:
+            start, end = (datetime.fromisoformat(body[name]["dateTime"]) for name in ("start", "end"))
+            event.start = round(start.replace(tzinfo=UTC).timestamp() * 1000)
+            event.length = round((end - start).total_seconds() * 1000)
+        event.extended |= {one["id"]: one["value"] for one in body.get("singleValueExtendedProperties", [])}
+        self.touch(event)
+        return Reply.json(200, self._event(event, None, frozenset()))
+
+    def _event(
+        self, event: Event, one: Occurrence | None, select: frozenset[str], expand: str | None = None
+    ) -> dict[str, Any]:
         master = one is None and event.every > 0
         start = one.start if one is not None else event.start
         person = {"name": "Ann", "address": self.graph.address}
@@ -237,7 +281,8 @@ class CalendarDouble:
             "iCalUId": event.uid if one is None or not event.every else f"{event.uid}/{one.id}",  # [ids]
             "changeKey": f"CK{event.version}",
             "subject": event.title,
-            "bodyPreview": "",
+            "bodyPreview": event.words,
+            "transactionId": event.transaction,
             "location": {"displayName": "Café"},
             **_times(start, event.length),
             "isAllDay": event.all_day,
@@ -254,7 +299,14 @@ class CalendarDouble:
             "recurrence": _recurrence(event) if master else None,
         }
         shown = {name: value for name, value in said.items() if not select or name in select}
-        return {"id": one.id if one is not None else event.id, "@odata.etag": f'W/"CK{event.version}"', **shown}
+        asked = _EXPANDED.match(expand or "")
+        if asked is not None and asked.group(1) in event.extended:  # [extended] only what is asked for, by its id
+            shown["singleValueExtendedProperties"] = [{"id": asked.group(1), "value": event.extended[asked.group(1)]}]
+        return {"id": one.id if one is not None else event.id, "@odata.etag": _etag(event), **shown}
+
+
+def _etag(event: Event) -> str:
+    return f'W/"CK{event.version}"'
 
 
 def _times(start: int, length: int) -> dict[str, Any]:

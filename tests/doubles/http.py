@@ -155,9 +155,13 @@ def served(service: Service) -> Generator[str]:
             if reply.status != 204:
                 self.send_header("content-length", str(len(reply.body)))
             self.end_headers()
-            self.wfile.write(reply.body)
+            try:
+                self.wfile.write(reply.body)
+            except ConnectionError:
+                self.close_connection = True  # whoever asked has been killed meanwhile
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - the names that the server calls
+        do_OPTIONS = do_PROPFIND = do_REPORT = _handle  # noqa: N815 - WebDAV's
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as the class above has it
             """Says nothing."""

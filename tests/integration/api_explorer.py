@@ -24,7 +24,17 @@ TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{50}\Z")
 ID: Final = re.compile(r"[A-Za-z0-9._~:+=-]{1,200}\Z")
 SOUND: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z")
 MEANT: Final = frozenset(
-    {"unknown_basis", "malformed", "expired", "unknown-position", "bad-input", "bad-number", "bad-text", "too-deep"}
+    {
+        "unknown_basis",
+        "malformed",
+        "expired",
+        "unknown-position",
+        "bad-input",
+        "bad-number",
+        "bad-text",
+        "too-deep",
+        "nothing-to-check",
+    }
 )
 """Valid by the document and refused for what they say: the reason is in the problem's type."""
 
@@ -56,9 +66,13 @@ class Real:
             for name, value in found.items()
         }
 
-    def query(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Query parameters."""
-        return {name: self._token if TOKEN.match(str(value)) else value for name, value in found.items()}
+    def query(self, found: Mapping[str, Any], turn: int) -> dict[str, Any]:
+        """Query parameters. Nothing is synced here, so most of what asks for a live check is let off it."""
+        return {
+            name: self._token if TOKEN.match(str(value)) else value
+            for name, value in found.items()
+            if (name, value) != ("verify", "live") or turn % 4 == 0
+        }
 
     def body(self, found: Any) -> Any:
         """A body, or a part of it."""
@@ -96,7 +110,7 @@ def explore(url: str, key: str, real: Real, examples: int, seed: int | None) -> 
         nonlocal turn
         turn += 1
         case.path_parameters = real.path(case.path_parameters or {}, case.operation.label, turn)
-        case.query = real.query(case.query or {})
+        case.query = real.query(case.query or {}, turn)
         if case.meta is None or case.meta.generation.mode.is_positive:
             case.body = real.body(case.body)
         return case

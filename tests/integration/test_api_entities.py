@@ -247,6 +247,7 @@ def test_accounts_are_counted(tmp_path: Path) -> None:
             "entities": {"calendar.event": 0, "mail.thread": 1},
             "waiting": 0,
             "last_log_time": page["accounts"][0]["last_log_time"],
+            "complete_up_to": None,
         }
         rest = own.http.get("/v1/accounts", params={"cursor": "bob"}).json()
         assert [one["account"] for one in rest["accounts"]] == ["zoe"]
@@ -270,6 +271,8 @@ def test_sources_tell_how_fresh_they_are_and_hide_the_cursor(desk: Desk) -> None
         "feeds": ["calendar.event"],
         "fresh_at": None,
         "staleness_ms": None,
+        "lag_ms": None,
+        "stale": True,
         "syncing": True,
         "hinted": False,
     }
@@ -277,4 +280,5 @@ def test_sources_tell_how_fresh_they_are_and_hide_the_cursor(desk: Desk) -> None
     done = only()
     assert (done["syncing"], done["hinted"]) == (False, False)
     assert done["staleness_ms"] >= 0
+    assert (done["lag_ms"] >= 0, done["stale"]) == (True, False)
     assert "secret" not in str(done)

@@ -241,10 +241,13 @@ def _offsets(directory: Path) -> dict[str, int]:
     with opened(directory) as (_, tables), tables.snapshot() as reader:
         rows = reader.rows("SELECT * FROM events WHERE partition = 1 ORDER BY offset", {})
     sorts = {row["type"] or "quarantined": row["offset"] for row in rows}
-    return sorts | {"last": rows[-1]["offset"]}
+    echo = max(row["offset"] for row in rows if row["disposition"] == "echo")
+    return sorts | {"echo": echo, "last": rows[-1]["offset"]}
 
 
-SORTS: Final = ("log.opened", "mail.received", "proposal.submitted", "delivery.succeeded", "quarantined", "last")
+SORTS: Final = (
+    *("log.opened", "mail.received", "proposal.submitted", "delivery.succeeded", "echo", "quarantined", "last"),
+)
 
 
 @pytest.mark.embedded("a record in Kafka cannot be changed; of a log that was replaced test_shared_store.py tells")

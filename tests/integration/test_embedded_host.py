@@ -29,7 +29,7 @@ from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Memory
 from headrace.processors.embedded import BATCH, EmbeddedHost
 from headrace.processors.engine import Engine
-from headrace.projections.port import Tables
+from headrace.projections.port import Publish, Tables
 from headrace.projections.sqlite import SqliteTables
 from headrace.schemas.envelope import Envelope
 from headrace.schemas.registry import Registry, built_in
@@ -96,12 +96,12 @@ class Faulty:
         self.tried = threading.Event()
         self.resume, self.load, self.snapshot = tables.resume, tables.load, tables.snapshot
 
-    def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+    def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
         """Fail, or write."""
         if self.broken.is_set() and self._partition in (None, memory.partition.partition):
             self.tried.set()
             raise self._error
-        self._tables.commit(memory, batch)
+        self._tables.commit(memory, batch, publish)
 
 
 def applied(host: EmbeddedHost, position: tuple[int, int]) -> bool:
@@ -139,11 +139,11 @@ def test_stopping_is_bounded_when_a_batch_hangs(parts: Parts) -> None:
     hanging, entered = threading.Event(), threading.Event()
 
     class Hanging(Faulty):
-        def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+        def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
             if self.broken.is_set():
                 entered.set()
                 hanging.wait(PATIENCE)
-            self._tables.commit(memory, batch)
+            self._tables.commit(memory, batch, publish)
 
     tables = Hanging(parts.tables, None, HaltError(""))
     host = parts.host(tables)
@@ -160,9 +160,9 @@ def test_a_busy_partition_keeps_no_other_waiting(parts: Parts) -> None:
     order: list[int] = []
 
     class Noting(Faulty):
-        def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+        def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
             order.append(memory.partition.partition)
-            self._tables.commit(memory, batch)
+            self._tables.commit(memory, batch, publish)
 
     envelope = Envelope("again", "mailbox/ann", "mail.read", ANN, "mail.thread", "t-1")
     parts.log.append([parts.ann.intake.record(TENANT, "a-1", envelope, {})] * (3 * BATCH))
@@ -243,8 +243,8 @@ def test_locked_tables_pause_and_come_back(parts: Parts) -> None:
 
 def test_an_answer_to_a_commit_that_got_lost(parts: Parts) -> None:
     class Forgetful(Faulty):
-        def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
-            self._tables.commit(memory, batch)
+        def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
+            self._tables.commit(memory, batch, publish)
             if self.broken.is_set():
                 self.broken.clear()
                 raise UnavailableError("the answer got lost")

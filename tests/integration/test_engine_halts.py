@@ -21,6 +21,7 @@ from headrace.log.port import Stored
 from headrace.processors.core.kind import Kind
 from headrace.processors.engine import Engine, fold_all, require_kinds
 from headrace.processors.kinds.mail_thread import MailThread
+from headrace.projections.port import Publish
 from headrace.schemas.envelope import Envelope, to_headers
 from headrace.schemas.registry import Registry, built_in
 from tests.contract.rich_history import ANN, Author, MemoryLog, mail
@@ -247,8 +248,8 @@ def test_an_answer_to_a_commit_that_got_lost_is_found_again(tmp_path: Path) -> N
         class Forgetful:
             resume, load, snapshot = tables.resume, tables.load, tables.snapshot
 
-            def commit(self, memory: Any, batch: Sequence[Stored]) -> None:
-                tables.commit(memory, batch)
+            def commit(self, memory: Any, batch: Sequence[Stored], publish: Publish | None = None) -> None:
+                tables.commit(memory, batch, publish)
                 raise UnavailableError("the answer got lost")
 
         engine = Engine(REGISTRY, KINDS, Forgetful())

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from headrace.projections.postgres import PostgresTables
-from tests.contract.tables_conformance import Stores, TablesConformance
-from tests.contract.tables_recording import KINDS, REGISTRY
+from tests.contract.tables_conformance import TablesConformance
+from tests.contract.tables_recording import KINDS, REGISTRY, Stores
 
 
 class CountingCursor(psycopg.Cursor[Any]):
@@ -39,7 +39,7 @@ class PostgresStores:
     def fresh(self) -> PostgresTables:
         """See :class:`Stores`."""
         tables = self.second()
-        tables.connection.cursor_factory = CountingCursor
+        tables.connection.cursor_factory = tables.loading.cursor_factory = CountingCursor
         return tables
 
     def second(self) -> PostgresTables:

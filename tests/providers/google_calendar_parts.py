@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from headrace.producers.event import NewEvent, Source
 from headrace.producers.google_calendar import GoogleCalendar
-from headrace.producers.google_calendar_names import CalendarNames
+from headrace.producers.google_calendar_names import CalendarNames, marked, own_event_id
 from headrace.producers.google_calendar_source import GoogleCalendarSource
+from headrace.producers.marks import calendar_mark
 from headrace.producers.provider import Connected
 from headrace.producers.provider_http import ProviderHttp
 from headrace.producers.sync import Begun, run_sync
@@ -33,6 +34,15 @@ class Office:
         self.desk, self.http, self.double, self.faulty = at, http, double, faulty
         self.names: Final = CalendarNames(ADDRESS, at.pseudonym)
         self.source: GoogleCalendarSource = GoogleCalendar().source(connected(), http, at.pseudonym)
+
+    def booked_for(
+        self, entity: str, *, event: str | None = None, proposal: str = "p-1", **words: Any
+    ) -> dict[str, Any]:
+        """What an event that an agent makes for an entity has among its fields."""
+        content = {"title": words.get("summary"), "location": words.get("location")}
+        anchor = event or own_event_id(entity)
+        mark = calendar_mark(self.desk.pseudonym, proposal=proposal, entity=entity, anchor=anchor, content=content)
+        return {**words, **marked(mark)}
 
     def found(self, *, full: bool = False) -> list[Fact]:
         """What a sync put on the log, all of it effective."""

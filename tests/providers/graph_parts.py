@@ -167,9 +167,9 @@ ANSWERS: Final = {"none": "needs-action", "accepted": "accepted", "declined": "d
 
 
 @contextmanager
-def diary(*, page: int = 1000) -> Generator[Diary]:
-    """With the least permission."""
-    graph = GraphDouble(Grant(["Calendars.Read", "User.Read"]), page=page)
+def diary(*more: str, page: int = 1000) -> Generator[Diary]:
+    """With the least permission, and ``more``."""
+    graph = GraphDouble(Grant(["Calendars.Read", "User.Read", *more]), page=page)
     faulty = Faulty(graph)
     with (
         desk("calendar.event") as at,

@@ -117,8 +117,8 @@ def test_any_headers_make_an_event(headers: dict[str, str], date: int | None, la
     with box() as mine:
         message = Message("1", labels, date, headers, {})
         event = message_event(mine.names, "1", message, labels, message)
-        mine.desk.feed.begin(full=False)
-        mine.desk.feed.found("s-1", [event])
+        begun = mine.desk.feed.begin(full=False)
+        mine.desk.feed.found(begun.sync, [event])
         mine.desk.fold()
 
 

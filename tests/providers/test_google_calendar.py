@@ -8,8 +8,9 @@ import pytest
 from headrace.errors import BadInputError
 from headrace.producers.event import NewEvent
 from headrace.producers.google_calendar import GoogleCalendar
-from headrace.producers.google_calendar_names import ENTITY, PROPOSAL, Mark, marked, own_event_id
+from headrace.producers.google_calendar_names import own_event_id
 from headrace.producers.google_calendar_series import if_match
+from headrace.producers.marks import GOOGLE_PROPERTY
 from tests.doubles.google_calendar import WRITE
 from tests.doubles.google_calendar_desk import (
     ADDRESS,
@@ -284,7 +285,7 @@ def test_an_event_moved_to_another_calendar(mine: Office, first: str) -> None:
 @pytest.mark.parametrize("first", ["here", "there"])
 def test_our_own_event_stays_the_same_entity_when_it_is_moved(mine: Office, first: str) -> None:
     other = team(mine)
-    event = mine.double.insert(event=own_event_id("b-1"), **at(9), **marked(Mark("p-1", "b-1")))
+    event = mine.double.insert(event=own_event_id("b-1"), **at(9), **mine.booked_for("b-1"))
     mine.sync()
     mine.double.move(event, TEAM)
     if first == "here":
@@ -299,7 +300,7 @@ def test_our_own_event_stays_the_same_entity_when_it_is_moved(mine: Office, firs
 def test_an_event_of_our_own_is_the_entity_it_was_booked_for() -> None:
     with office(scope=WRITE) as mine:
         mine.sync()
-        body = {"id": own_event_id("booking-1"), **at(9), **marked(Mark("proposal-1", "booking-1"))}
+        body = {"id": own_event_id("booking-1"), **at(9), **mine.booked_for("booking-1")}
         made = mine.http.ask("POST", f"calendars/{ADDRESS}/events", body=body)
         with pytest.raises(BadInputError, match="409"):
             mine.http.ask("POST", f"calendars/{ADDRESS}/events", body=body)
@@ -321,12 +322,12 @@ def test_an_event_of_our_own_is_the_entity_it_was_booked_for() -> None:
 
 def test_marks_that_are_none(mine: Office) -> None:
     """A copy has another id, and nobody names an entity into being that is another event's."""
-    mine.double.insert(event=own_event_id("b-1"), **at(9), **marked(Mark("p-1", "b-1")))
-    copy = mine.double.insert(**at(10), **marked(Mark("p-1", "b-1")))
+    mine.double.insert(event=own_event_id("b-1"), **at(9), **mine.booked_for("b-1"))
+    copy = mine.double.insert(**at(10), **mine.booked_for("b-1"))
     theirs = mine.double.insert(**at(11))
     taken = mine.names.entity(theirs.id)
-    forged = mine.double.insert(event=own_event_id(taken), **at(12), **marked(Mark("p-1", taken)))
-    odd = mine.double.insert(**at(13), extendedProperties={"private": {PROPOSAL: 5, ENTITY: ["b-1"]}})
+    forged = mine.double.insert(event="forged0", **at(12), **mine.booked_for(taken, event="somebodyelses"))
+    odd = mine.double.insert(**at(13), extendedProperties={"private": {GOOGLE_PROPERTY: 5}})
     none = mine.double.insert(**at(14), extendedProperties=["x"])
     mine.sync()
     named = {mine.names.entity(one.id) for one in (copy, theirs, forged, odd, none)}
@@ -338,7 +339,7 @@ def test_an_entity_that_is_something_else_already_is_left_alone(mine: Office) ->
     begun = mine.desk.feed.begin(full=False)
     body = {"calendar": "elsewhere", "uid": "u", "resource": "/elsewhere/u.ics"}
     mine.desk.feed.found(begun.sync, [NewEvent("calendar.created", KIND, "b-2", "e-1", body)])
-    event = mine.double.insert(event=own_event_id("b-2"), **at(9), **marked(Mark("p-1", "b-2")))
+    event = mine.double.insert(event=own_event_id("b-2"), **at(9), **mine.booked_for("b-2"))
     [told] = mine.found()
     assert told.entity == mine.names.entity(event.id)
     mine.agree()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import BadInputError, UnavailableError
 from headrace.producers.event import Source
-from headrace.producers.google_calendar_names import Mark, marked, own_event_id
+from headrace.producers.google_calendar_names import own_event_id
 from tests.doubles.desk import CrashError, Pages
 from tests.doubles.google_calendar_desk import ADDRESS, TEAM, Stored, at, daily, guests, on
 from tests.doubles.http import Fault, drops, replies
@@ -147,7 +147,7 @@ def restore(mine: Office, act: Act) -> None:
 def ours(mine: Office, act: Act) -> None:
     entity = f"booking-{act.number}"
     if own_event_id(entity) not in mine.double.events[ADDRESS]:
-        mine.double.insert(event=own_event_id(entity), **at(12, act.which), **marked(Mark("proposal-1", entity)))
+        mine.double.insert(event=own_event_id(entity), **at(12, act.which), **mine.booked_for(entity))
 
 
 FAULTS: dict[str, Fault] = {

@@ -234,16 +234,16 @@ def test_what_a_provider_lost_is_kept_until_a_sync_has_seen_to_it(
         notification_router({"loses": Loses(kind)}, lambda: site.connections, site.hints, CollectorRegistry())  # type: ignore[dict-item]
     )
     due = site.connections.due(KEY)
-    assert due == (False, False, False)
+    assert due == (False, False, "")
     site.app.router.routes.insert(0, site.app.router.routes.pop())
     [answer] = site.push(b"x", name="loses")
     assert answer.status_code == 202
-    assert site.connections.due(KEY) == (compare, watch, False)
+    assert site.connections.due(KEY) == (compare, watch, "")
     asked = len(site.faulty.asked)
     assert site.syncs.sync(KEY).full == compare
     watches = sum("watch" in request.path for request in site.faulty.asked[asked:])
     assert watches == watch
-    assert site.connections.due(KEY) == (False, False, False)
+    assert site.connections.due(KEY) == (False, False, "")
 
 
 def test_a_sync_that_fails_leaves_it_due(site: Site) -> None:

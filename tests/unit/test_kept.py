@@ -12,10 +12,9 @@ def ref(name: str) -> EntityRef:
 
 
 def batch(begin: int, end: int, *rows: EntityRow, partition: int = 0) -> Memory:
-    """A batch that was committed and changed these."""
-    memory = Memory(
-        PartitionRow(partition, next_offset=end, fold_version=1), {}, changed_entities={row.ref: row for row in rows}
-    )
+    """A batch that was committed and had these at hand."""
+    entities = {row.ref: row for row in rows}
+    memory = Memory(PartitionRow(partition, next_offset=end, fold_version=1), {}, entities)
     memory.first_offset = begin
     return memory
 
@@ -40,19 +39,27 @@ def test_what_was_committed_comes_back_where_the_commit_left_the_partition() -> 
     assert not memory.entities[ref("x")].renewed
 
 
-def test_what_the_next_batch_does_to_a_row_is_its_own_until_it_is_committed() -> None:
+def test_what_a_batch_takes_is_its_own_and_lost_if_that_is_not_committed() -> None:
     kept = Kept()
-    committed = row("x")
-    kept.keep(batch(0, 10, committed))
-    committed.head_offset, committed.intents[0].clean = 99, False
+    kept.keep(batch(0, 10, row("x"), row("y")))
     first = loading(10)
-    kept.take(first, {ref("x")})
+    assert kept.take(first, {ref("x")}) == set()
     first.entities[ref("x")].head_offset = 11
-    first.entities[ref("x")].intents[0].attempt = "second"
-    first.entities[ref("x")].intents.clear()
     again = loading(10)
-    kept.take(again, {ref("x")})
-    assert again.entities[ref("x")] == row("x")
+    assert kept.take(again, {ref("x"), ref("y")}) == {ref("x")}, "who folds it again reads it from the tables"
+    again.entities[ref("x")] = row("x", head=12)
+    again.partition.next_offset = 20
+    again.first_offset = 10
+    kept.keep(again)
+    last = loading(20)
+    assert kept.take(last, {ref("x"), ref("y")}) == set(), "what was only looked at is kept as well"
+    assert last.entities == {ref("x"): row("x", head=12), ref("y"): row("y")}
+
+
+def test_an_entity_that_never_was_is_not_kept() -> None:
+    kept = Kept()
+    kept.keep(batch(0, 10, EntityRow(ref("x"))))
+    assert kept.take(loading(10), {ref("x")}) == {ref("x")}
 
 
 def test_from_any_other_place_nothing_is_known() -> None:

@@ -48,7 +48,7 @@ def shop(*fields: dict[str, Any], **other: Any) -> Registry:
 
 @slow
 @given(drawn=st.data())
-@pytest.mark.parametrize("version", REGISTRY.versions, ids=lambda version: version.type)
+@pytest.mark.parametrize("version", REGISTRY.newest.values(), ids=lambda version: version.type)
 def test_every_body_of_every_schema_comes_back(version: SchemaVersion, drawn: st.DataObject) -> None:
     body = drawn.draw(data(version.shape))
     assert REGISTRY.decode(REGISTRY.encode(version.type, body)) == (version.type, version.role, body)

@@ -44,6 +44,39 @@ def test_a_hint_brings_it_forward() -> None:
     assert one.take(3.0) == []
 
 
+def test_what_somebody_asks_for_is_due_however_badly_it_did() -> None:
+    one = schedule(PACE, "ann")
+    one.take(0.0)
+    one.ended(key("ann"), 1.0, "refused")
+    one.hint(key("ann"), 2.0)
+    assert one.take(2.0) == [], "a hint mends nothing"
+    one.ask(key("ann"), 2.0)
+    assert one.take(2.0) == [key("ann")]
+    one.ended(key("ann"), 3.0, "refused")
+    assert one.take(4.0) == [], "it was asked for once"
+    one.ask(key("zoe"), 4.0)
+    assert one.take(4.0) == []
+
+
+def test_a_pause_that_the_provider_wants_it_has_whoever_asks() -> None:
+    one = schedule(PACE, "ann")
+    one.take(0.0)
+    one.ended(key("ann"), 1.0, "failed", pause=50.0)
+    one.ask(key("ann"), 2.0)
+    assert one.take(50.9) == []
+    assert one.take(51.0) == [key("ann")]
+
+
+def test_one_that_is_asked_for_while_it_runs_runs_once_more() -> None:
+    one = schedule(PACE, "ann")
+    one.take(0.0)
+    one.ask(key("ann"), 0.5)
+    one.ended(key("ann"), 1.0, "refused")
+    assert one.take(1.0) == [key("ann")]
+    one.ended(key("ann"), 2.0, "done")
+    assert one.take(2.0) == []
+
+
 def test_two_sources_of_an_account_take_turns() -> None:
     one = Schedule(PACE, lambda: 0.5)
     first, second = key("ann", "a"), key("ann", "b")

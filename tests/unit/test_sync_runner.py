@@ -1,7 +1,9 @@
 """The threads that run syncs: hints, coalescing, and nobody delayed by somebody else's provider."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -174,3 +176,25 @@ def test_stopping_leaves_what_hangs_behind_in_bounded_time(providers: Providers)
         assert not made.stop(0.05)
     finally:
         release.set()
+
+
+def test_a_thousand_commits_are_few_looks(providers: Providers) -> None:
+    looks = list[float]()
+
+    def hinted() -> list[SourceKey]:
+        looks.append(time.monotonic())
+        return list(providers.hints)
+
+    runner = SyncRunner(providers.sync, hinted, pace=PACE, told=providers.hear)
+    runner.start()
+    try:
+        runner.keep([key("ann")])
+        providers.until(lambda: len(providers.told) == 1)
+        for _ in range(1_000):
+            runner.look()
+        providers.hints.add(key("ann"))
+        runner.look()  # the last one is not lost
+        providers.until(lambda: len(providers.told) == 2)
+    finally:
+        assert runner.stop(PATIENCE)
+    assert all(later - one > 0.04 for one, later in pairwise(looks))

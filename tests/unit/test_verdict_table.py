@@ -1,8 +1,11 @@
 """The verdict table: its order is the contract's, and each row applies where DESIGN §2 says."""
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.processors.core.model import ClaimRow, Effect, Known, Proposal, Read, SourceRow
 from headrace.processors.core.policy import Policy, PolicyRule
@@ -218,3 +221,17 @@ def test_a_verdict_has_one_text() -> None:
 def test_the_order_of_a_mapping_does_not_show() -> None:
     one, other = {"a": {"c": 2, "d": 1}, "b": 1}, {"b": 1, "a": {"d": 1, "c": 2}}
     assert canonical(one) == canonical(other) == b'{"a":{"c":2,"d":1},"b":1}'
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(-(1 << 65), 1 << 65) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(_VALUES)
+def test_the_text_is_that_of_pythons_own_writer(value: Any) -> None:
+    """What writes it is another library; a log outlives libraries."""
+    plain = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert canonical(value) == plain.encode()
+    assert json.loads(canonical(value)) == value

@@ -35,6 +35,7 @@ PLAIN = Registry(built_in())
 IDS = NumberedIds(PLAIN.versions)
 WIRE = Registry(built_in(), IDS)
 WHOLE = [version for version in PLAIN.versions if version.role in ("event", "record")]
+NEWEST = [version for version in WHOLE if PLAIN.newest[version.type] is version]
 NESTED = [version for version in PLAIN.versions if version not in WHOLE]
 slow = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -45,7 +46,7 @@ def head(schema_id: int) -> bytes:
 
 
 @slow
-@given(drawn=st.data(), version=st.sampled_from(WHOLE))
+@given(drawn=st.data(), version=st.sampled_from(NEWEST))
 def test_every_record_comes_back_from_either_head(drawn: st.DataObject, version: SchemaVersion) -> None:
     body = drawn.draw(data(version.shape))
     plain, wire = PLAIN.encode(version.type, body), WIRE.encode(version.type, body)
@@ -190,7 +191,7 @@ def test_the_newest_version_reads_every_earlier_one(drawn: st.DataObject, first:
 
 
 @slow
-@given(drawn=st.data(), version=st.sampled_from(WHOLE))
+@given(drawn=st.data(), version=st.sampled_from(NEWEST))
 def test_a_body_hashes_alike_behind_either_head(drawn: st.DataObject, version: SchemaVersion) -> None:
     envelope = Envelope("e-1", "test", version.type, ActorRef("user", "ann"))
     body, other = drawn.draw(data(version.shape)), drawn.draw(data(version.shape))

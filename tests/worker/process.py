@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from headrace.projections.postgres_connection import Address
 from headrace.projections.postgres_migrations import migrate
@@ -20,13 +20,26 @@ PROGRAMS: Final = Path(sys.executable).parent
 _STOP_SECONDS: Final = 60.0
 
 
+class Place(Protocol):
+    """Where a worker's log and tables are, and its store's directory."""
+
+    @property
+    def directory(self) -> Path: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def postgres(self) -> str: ...
+    @property
+    def schema(self) -> str: ...
+
+
 def migrated(site: Site) -> Site:
     """The site with empty tables, as ``headrace migrate`` leaves it."""
     migrate(Address(site.postgres, site.schema), KINDS)
     return site
 
 
-def environment(site: Site, **more: str) -> dict[str, str]:
+def environment(site: Place, **more: str) -> dict[str, str]:
     """What a worker finds its way by; nothing of this process's own settings."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
     return {
@@ -43,7 +56,7 @@ def environment(site: Site, **more: str) -> dict[str, str]:
 class WorkerProcess:
     """``headrace worker`` unless another command is given; ended, at the latest, with the context."""
 
-    def __init__(self, site: Site, command: Sequence[str] | None = None, **more: str) -> None:
+    def __init__(self, site: Place, command: Sequence[str] | None = None, **more: str) -> None:
         self.log = site.directory / f"worker-{len(list(site.directory.glob('worker-*')))}.log"
         given = command or [str(PROGRAMS / "headrace"), "worker", "--json"]
         with self.log.open("wb") as log:

@@ -17,11 +17,10 @@ from headrace.log.kafka import KafkaLog
 from headrace.log.port import Headers, Record
 from headrace.processors import verdict_topic
 from headrace.processors.core.kind import Kind
-from headrace.processors.core.memory import Memory
 from headrace.processors.engine import Engine
 from headrace.processors.group_fold import GroupFold
 from headrace.producers.event import NewEvent
-from headrace.projections.port import Tables
+from headrace.projections.port import Publish, Tables
 from headrace.projections.postgres import PostgresTables
 from headrace.projections.sqlite import SqliteTables
 from headrace.schemas.registry import Registry
@@ -151,12 +150,12 @@ class Site:
         registry: Registry = REGISTRY,
         kinds: Mapping[str, Kind] = KINDS,
         schemas: Callable[[], Registry] | None = None,
-        publish: Callable[[Memory], object] | None = None,
+        publish: Publish | None = None,
         batch: int = 100,
         group: str | None = None,
     ) -> GroupFold:
         """A worker's fold in this process, stopped at the test's end. Not started."""
-        engine = Engine(registry, kinds, tables or self.tables(), schemas=schemas, before_commit=publish)
+        engine = Engine(registry, kinds, tables or self.tables(), schemas=schemas, publish=publish)
         log = self._stack.enter_context(KafkaLog.open(self.url, writer=False))
         fold = GroupFold(self.url, log, engine, group=group or self.group, batch=batch)
         self._stack.callback(fold.stop)

@@ -1,7 +1,7 @@
 """The fold of a worker, in this process: several share a log, and what goes wrong stays where it belongs."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import pytest
@@ -14,7 +14,7 @@ from headrace.processors.core.model import Event, State
 from headrace.processors.engine import Engine
 from headrace.processors.group_fold import GroupFold
 from headrace.processors.kinds.mail_thread import MailThread
-from headrace.projections.port import Tables
+from headrace.projections.port import Publish, Tables
 from headrace.schemas.registry import Registry, built_in
 from tests.contract.rich_history import write
 from tests.kafka.topics import Cluster
@@ -38,10 +38,10 @@ class Faulty:
         self._fail(partition)
         return self._tables.resume(partition)
 
-    def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+    def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
         """Fail, or write."""
         self._fail(memory.partition.partition)
-        self._tables.commit(memory, batch)
+        self._tables.commit(memory, batch, publish)
 
     def _fail(self, partition: int) -> None:
         if self.broken.is_set() and partition in self._partitions:
@@ -191,10 +191,13 @@ def test_a_batch_whose_verdicts_are_not_published_is_not_committed(site: Site) -
     away, published = threading.Event(), list[bytes]()
     away.set()
 
-    def publish(memory: Memory) -> None:
-        if memory.judged and away.is_set():
-            raise UnavailableError("nobody takes verdicts; bring the brokers back")
-        published.extend(judged.text for judged in memory.judged)
+    def publish(memory: Memory) -> Callable[[], None]:
+        def wait() -> None:
+            if memory.judged and away.is_set():
+                raise UnavailableError("nobody takes verdicts; bring the brokers back")
+            published.extend(judged.text for judged in memory.judged)
+
+        return wait
 
     fold = site.fold(publish=publish)
     fold.start()
@@ -216,11 +219,11 @@ def test_a_partition_that_another_moved_on_goes_on_from_there(site: Site) -> Non
     moved, release = threading.Event(), threading.Event()
 
     class Slow(Faulty):
-        def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+        def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
             if memory.partition.partition == 1 and not release.is_set():
                 moved.set()
                 assert release.wait(PATIENCE)
-            super().commit(memory, batch)
+            super().commit(memory, batch, publish)
 
     assert fold.stop()
     fold = site.fold(Slow(site.tables()), batch=10)

@@ -41,6 +41,7 @@ def test_one_worker_from_start_to_end(site: Site) -> None:
         assert figures["headrace_worker_journal_rows_total"] == 4 * PARTITIONS
         assert figures["headrace_worker_lag_records"] == 0
         assert figures["headrace_worker_ready"] == 1
+        assert figures["headrace_worker_syncs_sources"] == 0
         assert worker.stop() == 0
     site.check_tables()
     assert site.check_verdicts() == 0
@@ -103,12 +104,14 @@ def test_plain_faust_runs_it_and_ends_when_the_log_is_another(site: Site) -> Non
         site.wait_folded()
         until(lambda: journal_is_whole(site))
         site.check_tables()
+        until(lambda: "syncs no sources" in worker.log.read_text())
         before, cluster = site.folded(), Cluster(site.kafka)
         cluster.delete(site.topic)
         cluster.make(site.topic, PARTITIONS)
         assert worker.ended() == HALTED
         said = worker.log.read_text()
     assert "metrics and health at http://127.0.0.1:" in said
+    assert said.count("this worker folds, and syncs no sources: the master key") == 1
     assert "headrace: " in said.splitlines()[-1]
     assert site.folded() == before
     assert not list(site.directory.glob("*-data"))

@@ -39,6 +39,8 @@ class BankAccount:
     containers = ()
     events = ("account.opened", "account.adjusted")
     proposals = (ADJUST,)
+    stamps = ()
+    version = None
     columns = (
         Column("balance", "integer", "What it holds, in cents."),
         Column("adjustments", "integer", "How often it was adjusted."),

@@ -47,7 +47,7 @@ def main() -> None:
         "latency": lambda at: latency.run(at, 100 if quick else 1_000),
     }
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} before, Python {sys.version.split()[0]}")
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-", ignore_cleanup_errors=True) as directory:
         scratch = Path(directory)
         scratch.chmod(0o755)  # PostgreSQL may run as another user
         with place(scratch) as found:

@@ -15,7 +15,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -34,7 +34,7 @@ from headrace.processors.core.model import EntityRow
 from headrace.processors.decode import Decoder
 from headrace.processors.engine import Decoded, Engine
 from headrace.processors.group_fold import GroupFold
-from headrace.projections.port import Wants
+from headrace.projections.port import Publish, Wants
 from headrace.projections.postgres import PostgresTables
 from headrace.schemas.refs import EntityRef
 
@@ -62,7 +62,7 @@ class _Nowhere:
         for offset in wants.known:
             memory.known[offset] = self._known[memory.partition.partition, offset]
 
-    def commit(self, memory: Memory, batch: Sequence[Stored]) -> None:
+    def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
         self._entities |= memory.changed_entities
         self._proposals |= memory.changed_proposals
         for offset in range(memory.first_offset, memory.partition.next_offset):
@@ -157,15 +157,16 @@ class Run:
 
     def group(self) -> None:
         with PostgresTables(self.dsn, self.registry, self.kinds, schema=self.schema) as tables:
-            engine = Engine(
-                self.registry, self.kinds, tables, before_commit=lambda memory: self.tick(len(memory.marks))
-            )
+            engine = Engine(self.registry, self.kinds, tables, publish=self._told)
             fold = GroupFold(self.address, self.log, engine, group=f"bench-{self.schema}", batch=self.batch)
             fold.start()
             for partition, end in enumerate(self.ends):
                 fold.applied.wait(partition, end - 1, _PATIENCE_SECONDS)
             self.tell()
             fold.stop()
+
+    def _told(self, memory: Memory) -> Callable[[], None]:
+        return lambda: self.tick(len(memory.marks))
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""What comes in from providers, measured: ``make bench-producers``."""
