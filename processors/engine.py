@@ -38,7 +38,7 @@ class Decoded(NamedTuple):
 class Folded(NamedTuple):
     """A batch and what it did, not committed yet."""
 
-    records: Sequence[Stored]
+    batch: Decoded
     memory: Memory
 
 
@@ -114,8 +114,8 @@ class Engine:
         return value
 
     def decode(self, partition: int, records: Sequence[Stored], after: Decoded | None = None) -> Decoded:
-        """A batch made ready for :meth:`apply`, in another thread if you like: while the one before it, ``after``, is
-        committed and the server is waited for. Without ``after`` it follows what was applied last.
+        """A batch made ready for :meth:`fold`, if you like while the one before it, ``after``, is committed and the
+        server is waited for. Without ``after`` it follows what was committed last.
 
         :raises SchemaMissingError: one of the records names a schema version that is not here.
         """
@@ -155,7 +155,7 @@ class Engine:
         except KindError:
             self._check_fence(before)
             raise
-        return Folded(records, memory)
+        return Folded(batch, memory)
 
     def commit(self, folded: Folded) -> Memory:
         """Write what a batch did, with the next offset, in one transaction; returns it.
@@ -167,7 +167,7 @@ class Engine:
         :raises UnavailableError: the tables do not answer; try again from where they are then.
         """
         memory = folded.memory
-        self._tables.commit(memory, folded.records, self._publish)
+        self._tables.commit(memory, folded.batch.records, self._publish)
         self._partitions[memory.partition.partition] = memory.partition
         return memory
 

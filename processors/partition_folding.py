@@ -10,8 +10,8 @@ anything else                               is the host's to judge
 Whoever waits for a partition that has stopped is told why.
 
 While one batch is committed, and the server has its own work with that, a batch of another partition may be decoded and
-folded: at most one is under way. A partition's own batches never overlap, since each is folded over what the one before
-it left in the tables.
+folded: at most one is under way. Of the same partition the next may be decoded only, since it is folded over what the
+one before it left in the tables.
 """
 
 import logging
@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from headrace.errors import HeadraceError, KindError, SchemaMissingError, UnavailableError
 from headrace.log.port import Log, Stored
 from headrace.processors.applied import Applied
-from headrace.processors.engine import Engine, Folded
+from headrace.processors.engine import Decoded, Engine, Folded
 
 BATCH: Final = 1_000
 """Records folded in one transaction at most."""
@@ -137,11 +137,21 @@ class PartitionFolding:
     def fold(self, partition: int, records: Sequence[Stored], *, more: bool = False) -> None:
         """Fold a batch that begins where the partition is. With ``more`` to come, it may only be on its way into the
         tables afterwards: whether that worked, :meth:`settle` or the next batch finds out."""
+        batch = self._ready(partition, records)
         self._settle(partition)
         if partition not in self.next or partition in self._paused:
             return
         with self.guarded(partition):
-            self._fold(partition, records, more=more)
+            self._fold(partition, batch, more=more)
+
+    def _ready(self, partition: int, records: Sequence[Stored]) -> Sequence[Stored] | Decoded:
+        """The batch decoded, where the partition's last is still under way."""
+        if self._under_way is None or self._under_way.partition != partition:
+            return records
+        try:
+            return self._engine.decode(partition, records, self._under_way.folded.batch)
+        except (SchemaMissingError, UnavailableError):
+            return records  # whoever folds it meets that again, when it is this batch's turn
 
     def settle(self) -> None:
         """Wait for the batch that is under way into the tables. What goes wrong with it is its partition's."""
@@ -189,12 +199,13 @@ class PartitionFolding:
             self._engine.look_for_schemas()
         self._applied.pause(partition, error)
 
-    def _fold(self, partition: int, records: Sequence[Stored], *, more: bool = False) -> None:
+    def _fold(self, partition: int, batch: Sequence[Stored] | Decoded, *, more: bool = False) -> None:
         """Fold one batch. Where one record cannot be, those before it are."""
+        records = batch.records if isinstance(batch, Decoded) else batch
         if not records:
             return
         try:
-            folded = self._engine.fold(partition, records)
+            folded = self._engine.fold(partition, batch)
         except (SchemaMissingError, KindError):
             if len(records) == 1:
                 raise
@@ -210,6 +221,6 @@ class PartitionFolding:
             self._committed(partition, folded)
 
     def _committed(self, partition: int, folded: Folded) -> None:
-        self.next[partition] += len(folded.records)
-        self.records += len(folded.records)
+        self.next[partition] += len(folded.batch.records)
+        self.records += len(folded.batch.records)
         self.batches += 1

@@ -31,7 +31,7 @@ from faust.web.drivers import aiohttp as aiohttp_driver
 from mode import CrashingSupervisor
 
 from headrace.errors import BadInputError, HaltError, HeadraceError, NotFoundError, UnavailableError
-from headrace.processors import collector, companion
+from headrace.processors import companion, interpreter
 from headrace.processors.companion import Companion, CompanionService
 from headrace.processors.fold_service import STOP_SECONDS, FoldService
 from headrace.processors.group_fold import SESSION_SECONDS
@@ -141,7 +141,7 @@ class _Announcement(faust.Service):
         super().__init__()
 
     async def on_start(self) -> None:
-        collector.calm()
+        interpreter.prepare()
         spare("aiokafka")
         await look(self._app)
         if self._app.conf.web_enabled:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import pytest
 
-from headrace.errors import FencedError, HaltError, KindError, UnavailableError
+from headrace.errors import FencedError, HaltError, KindError, SchemaMissingError, UnavailableError
 from headrace.log.port import Stored
 from headrace.processors.applied import Applied
-from headrace.processors.engine import Folded
+from headrace.processors.engine import Decoded, Folded
 from headrace.processors.partition_folding import PartitionFolding
 
 WAIT_SECONDS: Final = 20.0
@@ -26,24 +26,33 @@ class ScriptedEngine:
         self.begun = threading.Event()
         self.trouble: dict[int, Exception] = {}
         self.next: dict[int, int] = {}
+        self.unreadable = False
 
     def resume(self, _: object, partition: int) -> int:
         self.said.append(f"resume {partition}")
         return self.next.get(partition, 0)
 
-    def fold(self, partition: int, records: list[Stored]) -> Folded:
-        self.said.append(f"fold {partition}@{records[0].offset}")
+    def decode(self, partition: int, records: list[Stored], after: Decoded) -> Decoded:
+        self.said.append(f"decode {partition}@{records[0].offset} after {after.records[-1].offset}")
+        if self.unreadable:
+            raise SchemaMissingError("bring the schema")
+        return Decoded(records, [], b"", b"", 2)
+
+    def fold(self, partition: int, batch: list[Stored] | Decoded) -> Folded:
+        ready = isinstance(batch, Decoded)
+        found = batch if isinstance(batch, Decoded) else Decoded(batch, [], b"", b"", 2)
+        self.said.append(f"fold {partition}@{found.records[0].offset}{' as decoded' if ready else ''}")
         memory: Any = partition
-        return Folded(records, memory)
+        return Folded(found, memory)
 
     def commit(self, folded: Folded) -> None:
         memory: Any = folded.memory
         self.begun.set()
         assert self.let.wait(WAIT_SECONDS)
-        self.said.append(f"commit {memory}@{folded.records[0].offset}")
+        self.said.append(f"commit {memory}@{folded.batch.records[0].offset}")
         if memory in self.trouble:
             raise self.trouble.pop(memory)
-        self.next[memory] = folded.records[-1].offset + 1
+        self.next[memory] = folded.batch.records[-1].offset + 1
 
     def forget(self, partition: int) -> None:
         self.said.append(f"forget {partition}")
@@ -110,11 +119,31 @@ def test_another_partition_is_folded_while_one_is_committed(parts: Parts) -> Non
     assert (parts.folding.records, parts.folding.batches) == (4, 2)
 
 
-def test_a_partitions_own_batches_never_overlap(parts: Parts) -> None:
+def test_of_the_same_partition_the_next_is_only_decoded_meanwhile(parts: Parts) -> None:
+    parts.hold()
+    parts.folding.fold(0, run(0, 0), more=True)
+    ended = threading.Thread(target=lambda: parts.folding.fold(0, run(0, 2), more=True))
+    ended.start()
+    while "decode 0@2 after 1" not in parts.engine.said:
+        assert ended.is_alive()
+    parts.engine.let.set()
+    ended.join(WAIT_SECONDS)
+    parts.folding.settle()
+    assert parts.engine.said == [
+        "fold 0@0",
+        "decode 0@2 after 1",
+        "commit 0@0",
+        "fold 0@2 as decoded",
+        "commit 0@2",
+    ]
+
+
+def test_what_cannot_be_decoded_ahead_is_tried_when_it_is_its_turn(parts: Parts) -> None:
+    parts.engine.unreadable = True
     parts.folding.fold(0, run(0, 0), more=True)
     parts.folding.fold(0, run(0, 2), more=True)
     parts.folding.settle()
-    assert parts.engine.said == ["fold 0@0", "commit 0@0", "fold 0@2", "commit 0@2"]
+    assert parts.engine.said[-2:] == ["fold 0@2", "commit 0@2"]
 
 
 def test_the_last_batch_is_committed_when_fold_returns(parts: Parts) -> None:
@@ -131,7 +160,9 @@ def test_what_fails_on_its_way_pauses_its_own_partition(parts: Parts, error: Exc
     parts.folding.fold(0, run(0, 2), more=True)
     parts.folding.settle()
     assert parts.folding.paused == {0: error}
-    assert "fold 0@2" not in parts.engine.said, "what follows a batch that failed is not folded"
+    assert not any(said.startswith("fold 0@2") for said in parts.engine.said), (
+        "what follows a batch that failed is not folded"
+    )
     assert parts.folding.next == {0: 0, 1: 2}
 
 
@@ -168,8 +199,8 @@ def test_it_goes_on_from_the_tables_after_what_is_under_way(parts: Parts) -> Non
 
 
 def test_a_bug_in_a_kind_stops_its_partition_and_not_what_is_under_way(parts: Parts) -> None:
-    def broken(partition: int, records: list[Stored]) -> Folded:
-        raise KindError(f"partition {partition} at {records[0].offset}")
+    def broken(partition: int, batch: list[Stored] | Decoded) -> Folded:
+        raise KindError(f"partition {partition}, {batch!r:.20}")
 
     parts.folding.fold(0, run(0, 0), more=True)
     parts.engine.fold = broken  # type: ignore[method-assign]

@@ -3,9 +3,9 @@
 ``consume``   records, as the fold takes them
 ``decode``    … and decoded: chain, envelope, body, identities
 ``fold``      … and folded, the entities kept in a dictionary: no database
-``write``     … and written to PostgreSQL: one thread, a batch after the other
-``overlap``   the same, but the next batch is decoded while one is committed
-``group``     the worker's own fold (:class:`headrace.processors.group_fold.GroupFold`), with the group it joins
+``write``     … and written to PostgreSQL: a batch after the other, nothing overlaps
+``group``     the worker's own fold (:class:`headrace.processors.group_fold.GroupFold`), with the group it joins: a
+              batch is folded while another is committed
 
 Arguments: mode, address of the log, address of the database, schema, events, events to warm up with, batch size.
 """
@@ -16,8 +16,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
@@ -28,18 +26,16 @@ from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble
 from headrace.log.kafka_reader import consumer_settings, stored
 from headrace.log.port import Stored
-from headrace.processors.collector import calm
+from headrace.processors import interpreter
 from headrace.processors.core.memory import Memory, PartitionRow
 from headrace.processors.core.model import EntityRow
 from headrace.processors.decode import Decoder
-from headrace.processors.engine import Decoded, Engine
+from headrace.processors.engine import Engine
 from headrace.processors.group_fold import GroupFold
 from headrace.projections.port import Publish, Wants
 from headrace.projections.postgres import PostgresTables
 from headrace.schemas.refs import EntityRef
 
-_SWITCH_SECONDS = 0.0005
-"""How long a thread may keep another one waiting that has heard from the server."""
 _PATIENCE_SECONDS = 3_600.0
 
 
@@ -137,24 +133,6 @@ class Run:
             engine.apply(partition, records)
             self.tick(len(records))
 
-    def overlap(self) -> None:
-        sys.setswitchinterval(_SWITCH_SECONDS)
-        with ExitStack() as opened:
-            tables = opened.enter_context(PostgresTables(self.dsn, self.registry, self.kinds, schema=self.schema))
-            committing = opened.enter_context(ThreadPoolExecutor(1))
-            engine = Engine(self.registry, self.kinds, tables)
-            for partition in range(len(self.ends)):
-                engine.resume(self.log, partition)
-            last: dict[int, Decoded] = {}
-            under_way: Future[Any] | None = None
-            for partition, records in self.batches():
-                ready = last[partition] = engine.decode(partition, records, last.get(partition))
-                if under_way is not None:
-                    self.tick(len(under_way.result().marks))
-                under_way = committing.submit(engine.apply, partition, ready)
-            if under_way is not None:
-                self.tick(len(under_way.result().marks))
-
     def group(self) -> None:
         with PostgresTables(self.dsn, self.registry, self.kinds, schema=self.schema) as tables:
             engine = Engine(self.registry, self.kinds, tables, publish=self._told)
@@ -174,7 +152,7 @@ def main() -> None:
     mode, url, dsn, schema = sys.argv[1:5]
     count, warm, batch = map(int, sys.argv[5:8])
     run = Run(url, dsn, schema, count=count, warm=warm, batch=batch)
-    calm()
+    interpreter.prepare()
     getattr(run, mode)()
     if mode != "group":
         run.tell()

@@ -68,14 +68,13 @@ def _eventsourcing(place: Place, topic: str, size: Size) -> tuple[Ran, Ran]:
 
 
 def _own(place: Place, topic: str, size: Size) -> dict[str, Ran]:
-    modes = ("group", "write", "overlap", "fold", "decode", "consume")
+    modes = ("group", "write", "fold", "decode", "consume")
     return {mode: median(size.runs, lambda mode=mode: headrace(place, mode, topic, size)) for mode in modes}  # type: ignore[misc]
 
 
 _NAMES: Final = {
     "group": "headrace: typed tables, events index, exactly-once effect",
-    "write": "headrace without the consumer group",
-    "overlap": "headrace, decoding a batch while one is committed",
+    "write": "… a batch after the other, nothing overlaps",
     "fold": "limit: consume + decode + fold, no database",
     "decode": "limit: consume + decode",
     "consume": "limit: consume",
