@@ -17,6 +17,7 @@ from headrace.producers.vault import Seal, Vault
 _SOURCE: Final = "source"
 _GRANT: Final = "grant"
 _WATCH: Final = "watch"
+_WATCHED: Final = "watched"
 _DUE: Final = "due"
 _GONE: Final = "gone"
 _HOOK: Final = "hook"
@@ -165,11 +166,31 @@ class Connections:
     def put_watch(self, key: SourceKey, provider: str, watch: Watch) -> None:
         """Keep a watch of a source; one with the same id is replaced."""
         said = {**watch._asdict(), "details": dict(watch.details), "of": list(key)}
-        self._put(_WATCH, f"{provider}/{watch.id}", said)
+        name = f"{provider}/{watch.id}"
+        self._note_watch(key, name, kept=True)  # first: a watch that its source does not know of would never be stopped
+        self._put(_WATCH, name, said)
 
     def drop_watch(self, provider: str, watch_id: str) -> None:
         """Forget a watch."""
-        self._vault.write(_WATCH, f"{provider}/{watch_id}", None)
+        found, name = self.find_watch(provider, watch_id), f"{provider}/{watch_id}"
+        self._vault.write(_WATCH, name, None)
+        if found is not None:
+            self._note_watch(found.source, name, kept=False)
+
+    def _note_watch(self, key: SourceKey, watch: str, *, kept: bool) -> None:
+        """Which watches a source has stands with the source: looking through everybody's for it, at every sync, would
+        cost the more the more sources there are."""
+        with self._vault.alone(_WATCHED, _name(key)):
+            before = set(self._watches_of(key))
+            after = sorted(before | {watch} if kept else before - {watch})
+            if after:
+                self._put(_WATCHED, _name(key), {"by": after})
+            else:
+                self._vault.write(_WATCHED, _name(key), None)
+
+    def _watches_of(self, key: SourceKey) -> list[str]:
+        said = self._get(_WATCHED, _name(key)) or {"by": []}
+        return _read(_WATCHED, _name(key), lambda: [str(name) for name in said["by"]])
 
     def find_watch(self, provider: str, watch_id: str) -> Watched | None:
         """A watch by its id."""
@@ -179,8 +200,10 @@ class Connections:
 
     def watches(self, key: SourceKey | None = None) -> list[Watched]:
         """All watches, or those of a source."""
-        found = [_watched(name, said) for name, said in self._each(_WATCH)]
-        return [one for one in found if key is None or one.source == key]
+        if key is None:
+            return [_watched(name, said) for name, said in self._each(_WATCH)]
+        found = (self.find_watch(*name.split("/", 1)) for name in self._watches_of(key))
+        return [one for one in found if one is not None and one.source == key]
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 
