@@ -47,7 +47,9 @@ UNAVAILABLE: Final = 5
 HALTED: Final = 6
 CHECK_SECONDS: Final = 30.0
 """How often the log is checked: whether it is the one it was, and kept as it must be."""
-GRACE_SECONDS: Final = STOP_SECONDS + companion.STOP_SECONDS + 12.0
+_JOIN_SECONDS: Final = 5.0
+"""How long a rebalance of Faust's own consumer is waited for before the worker stops."""
+GRACE_SECONDS: Final = STOP_SECONDS + companion.STOP_SECONDS + _JOIN_SECONDS + 12.0
 """How long stopping may take; then the process ends as it is, which loses nothing."""
 _RETRY_SECONDS: Final = 0.2
 _RETRY_AT_MOST_SECONDS: Final = 5.0
@@ -86,6 +88,8 @@ class WorkerApp(faust.App):
         self.free_port: Final = not port
         self.failure: HeadraceError | None = None
         """Why it ends, if it was not told to."""
+        self.joined: Final = threading.Event()
+        """Faust's own consumer is in its group, and no rebalance is under way."""
         self.announce: Callable[[str], object] = lambda url: _log.info("metrics and health at %s", url)
         self.fold_service: Final = FoldService(parts.fold, self._halted)
         self._companions: Final = (
@@ -154,6 +158,11 @@ class Worker(faust.Worker):
     app: WorkerApp  # pyright: ignore[reportIncompatibleVariableOverride] - narrower, and set by Faust alone
     _told: int = 0
 
+    async def _stop_on_signal(self, signal: signal.Signals) -> None:
+        """Not in the middle of a rebalance: Faust and its consumer would wait for each other until somebody gave up."""
+        await asyncio.to_thread(self.app.joined.wait, _JOIN_SECONDS)
+        await super()._stop_on_signal(signal)
+
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
         self._told += 1
         if self._told > 1:
@@ -214,10 +223,22 @@ def create_app(settings: Settings, beside: Companion | None = None, *, port: int
         port=settings.worker_port if port is None else port,
         Worker=Worker,
     )
+    _watch_rebalances(app)
     _add_agent(app)
     _add_timers(app)
     _add_pages(app)
     return app
+
+
+def _watch_rebalances(app: WorkerApp) -> None:
+    async def revoked(*_: Any, **__: Any) -> None:
+        app.joined.clear()
+
+    async def assigned(*_: Any, **__: Any) -> None:
+        app.joined.set()
+
+    app.on_partitions_revoked.connect(revoked, weak=False)
+    app.on_partitions_assigned.connect(assigned, weak=False)
 
 
 def _add_agent(app: WorkerApp) -> None:

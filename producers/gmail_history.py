@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 
 from headrace.producers.event import KnownEntity, NewEvent
 from headrace.producers.gmail_api import Change, Message, Thread
-from headrace.producers.gmail_thread import Mailbox, Story, flag_event, in_order, is_mail, message_event, picture
+from headrace.producers.gmail_thread import Mailbox, flag_event, in_order, message_event
+from headrace.producers.mail_story import Story, is_mail, picture
 
 _MOST_CHANGES: Final = 2_000
 """In one thread: with more, only what they come to is told."""

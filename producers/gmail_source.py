@@ -13,7 +13,8 @@ from headrace.processors.kinds.mail_thread import KIND
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
 from headrace.producers.gmail_api import Change, GmailApi, Message, Thread
 from headrace.producers.gmail_history import by_thread, retold, untold
-from headrace.producers.gmail_thread import Mailbox, compared, message_event, picture
+from headrace.producers.gmail_thread import Mailbox, compared, message_event
+from headrace.producers.mail_story import picture
 
 _AT_ONCE: Final = 50
 """Threads held in memory together."""

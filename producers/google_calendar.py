@@ -13,7 +13,8 @@ from http import HTTPStatus
 from typing import Final
 
 from headrace.errors import BadInputError
-from headrace.producers.google_calendar_api import GoogleCalendarApi, reasons
+from headrace.producers.answers import google_reasons
+from headrace.producers.google_calendar_api import GoogleCalendarApi
 from headrace.producers.google_calendar_names import CalendarNames
 from headrace.producers.google_calendar_source import GoogleCalendarSource
 from headrace.producers.provider import Answer, Connected, Delivery, Hint, Received, Watch
@@ -155,7 +156,7 @@ def _calendar(connected: Connected) -> str:
 
 
 def _unwatchable(error: StatusError) -> BadInputError:
-    why = reasons(error.body)
+    why = google_reasons(error.body)
     if error.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         return BadInputError(
             "Google Calendar finds no such calendar for this grant: share the calendar with the account, or correct its"

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from headrace.errors import BadInputError, UnavailableError
+from headrace.producers.answers import Answers, google_reasons, retry_seconds
 from headrace.producers.provider_http import GrantError, ProviderHttp, StatusError, ThrottledError
 
 BASE_URL: Final = "https://www.googleapis.com/calendar/v3/"
@@ -29,11 +30,8 @@ _PERSON: Final = {
     "accessNotConfigured": "the Calendar API is not enabled in the app's Google Cloud project; enable it there",
     "notACalendarUser": "this Google account has no Calendar; sign up for it, or connect another account",
 }
-_UINT64_DIGITS: Final = 20
-_MOST_RETRY_SECONDS: Final = 3_600.0
-_MOST_ID_CHARS: Final = 1_024
-_UNKEPT: Final = re.compile("[\0\ud800-\udfff]")
-_ID: Final = re.compile(r"[!-~]+\Z")
+CALENDAR: Final = Answers("Google Calendar", ids=re.compile(r"[!-~]{1,1024}"), numbers_below=2**63, null_lists=True)
+"""Google's own ids are letters, digits and ``_``; who imports may have brought others."""
 
 
 class When(NamedTuple):
@@ -105,7 +103,7 @@ class GoogleCalendarApi:
         query = {"maxResults": PAGE} | ({"syncToken": token} if token is not None else {})
         for page in self._pages(query):
             if page.next is None and page.token is None:
-                raise _unusable("nextSyncToken")
+                raise CALENDAR.unusable("nextSyncToken")
             yield page
 
     def series(self, uid: str) -> list[Item]:
@@ -133,11 +131,13 @@ class GoogleCalendarApi:
         try:
             said = self._asked("POST", f"{self._events}/watch", body=body)
         except StatusError as error:
-            if "pushNotSupportedForRequestedResource" in reasons(error.body):
+            if "pushNotSupportedForRequestedResource" in google_reasons(error.body):
                 return None
             raise
         ends = said.get("expiration")
-        return Channel(text(said, "resourceId"), number(said, "expiration") if ends is not None else None)
+        return Channel(
+            CALENDAR.text(said, "resourceId"), CALENDAR.number(said, "expiration") if ends is not None else None
+        )
 
     def stop(self, channel: str, resource: str) -> None:
         """Have Google notify no more on a channel. Harmless when there is none."""
@@ -154,10 +154,10 @@ class GoogleCalendarApi:
             asked = {**query, "pageToken": page} if page is not None else query
             said = self._listed(asked)
             found = EventsPage(
-                tuple(_item(one) for one in items(said, "items")),
-                text(said, "timeZone"),
-                _optional(said, "nextPageToken"),
-                _optional(said, "nextSyncToken"),
+                tuple(_item(one) for one in CALENDAR.some(said, "items")),
+                CALENDAR.text(said, "timeZone"),
+                CALENDAR.optional_text(said, "nextPageToken"),
+                CALENDAR.optional_text(said, "nextSyncToken"),
             )
             yield found
             if found.next is None:
@@ -170,7 +170,7 @@ class GoogleCalendarApi:
         try:
             return self._asked("GET", self._events, params=query)
         except StatusError as error:
-            why = reasons(error.body)
+            why = google_reasons(error.body)
             if error.status == HTTPStatus.GONE and "syncToken" in query and "deleted" not in why:
                 raise LostTokenError("Google Calendar asks for a full sync; run it") from None
             if error.status == HTTPStatus.BAD_REQUEST and "pageToken" in query:
@@ -199,9 +199,9 @@ def _meaning(error: StatusError) -> BadInputError | UnavailableError:
     """What a 403 is about stands in its body: a limit of Google's, a right that the grant lacks, an administrator."""
     if error.status != HTTPStatus.FORBIDDEN:
         return error
-    why = reasons(error.body)
+    why = google_reasons(error.body)
     for reason in sorted(why & _THROTTLED.keys()):
-        seconds = _seconds(error.headers.get("retry-after"), _THROTTLED[reason])
+        seconds = retry_seconds(error.headers.get("retry-after"), _THROTTLED[reason])
         return ThrottledError(f"Google Calendar wants to be left alone for {seconds:g} s ({reason})", seconds)
     for reason in sorted(why & _PERSON.keys()):
         return BadInputError(_PERSON[reason])
@@ -211,100 +211,35 @@ def _meaning(error: StatusError) -> BadInputError | UnavailableError:
     )
 
 
-def reasons(body: Mapping[str, Any]) -> set[str]:
-    """``error.errors[].reason``; a body of any other shape has none."""
-    error = body.get("error")
-    errors = error.get("errors") if isinstance(error, dict) else None
-    found = [one.get("reason") for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
-    return {one for one in found if isinstance(one, str)}
-
-
-def _seconds(said: str | None, default: float) -> float:
-    if said is not None and said.isascii() and said.isdigit():
-        return min(float(said[:10]), _MOST_RETRY_SECONDS)
-    return default
-
-
 def _item(said: Any) -> Item:
-    cancelled = mapping(said).get("status") == "cancelled"
-    master = identifier(said, "recurringEventId") if mapping(said).get("recurringEventId") is not None else None
-    recurrence = tuple(_texts(said, "recurrence"))
+    cancelled = CALENDAR.mapping(said).get("status") == "cancelled"
+    master = (
+        CALENDAR.identifier(said, "recurringEventId")
+        if CALENDAR.mapping(said).get("recurringEventId") is not None
+        else None
+    )
+    recurrence = tuple(CALENDAR.texts(said, "recurrence", empty=True))
     return Item(
-        id=identifier(said, "id"),
-        etag=_optional(said, "etag"),
+        id=CALENDAR.identifier(said, "id"),
+        etag=CALENDAR.optional_text(said, "etag"),
         cancelled=cancelled,
         master=master,
         original=_when(said, "originalStartTime") if master is not None else None,
         start=_when(said, "start") if not cancelled else None,
         end=_when(said, "end") if not cancelled else None,
         recurrence=recurrence,
-        uid=text(said, "iCalUID") if not cancelled else _optional(said, "iCalUID"),
-        body=mapping(said),
+        uid=CALENDAR.text(said, "iCalUID") if not cancelled else CALENDAR.optional_text(said, "iCalUID"),
+        body=CALENDAR.mapping(said),
     )
 
 
 def _when(said: Any, field: str) -> When:
-    found = mapping(said, field)
-    when = When(_optional(found, "date"), _optional(found, "dateTime"), _optional(found, "timeZone"))
+    found = CALENDAR.mapping(said, field)
+    when = When(
+        CALENDAR.optional_text(found, "date"),
+        CALENDAR.optional_text(found, "dateTime"),
+        CALENDAR.optional_text(found, "timeZone"),
+    )
     if (when.date is None) == (when.moment is None):
-        raise _unusable(field)
+        raise CALENDAR.unusable(field)
     return when
-
-
-def _unusable(field: str) -> UnavailableError:
-    return UnavailableError(f"Google Calendar answers without a usable {field}; it is asked again later")
-
-
-def mapping(said: Any, field: str | None = None) -> Mapping[str, Any]:
-    """An object, or the one in ``field`` of it."""
-    found = mapping(said).get(field) if field is not None else said
-    if not isinstance(found, dict):
-        raise _unusable(field or "object")
-    return found
-
-
-def text(said: Any, field: str) -> str:
-    """Text that is not empty, without what neither Avro nor a database keeps: half surrogate pairs and U+0000."""
-    found = mapping(said).get(field)
-    if not isinstance(found, str) or not found:
-        raise _unusable(field)
-    return _UNKEPT.sub("\ufffd", found)
-
-
-def _optional(said: Any, field: str) -> str | None:
-    return text(said, field) if mapping(said).get(field) not in (None, "") else None
-
-
-def number(said: Any, field: str) -> int:
-    """A number, or (64-bit ones in JSON, https://developers.google.com/discovery/v1/type-format) its text."""
-    found = mapping(said).get(field)
-    if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) <= _UINT64_DIGITS:
-        found = int(found)
-    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < 2**63:
-        raise _unusable(field)
-    return found
-
-
-def identifier(said: Any, field: str) -> str:
-    """An event's id. Google's own are letters, digits and ``_``; who imports may have brought others."""
-    found = mapping(said).get(field)
-    if not isinstance(found, str) or not _ID.match(found) or len(found) > _MOST_ID_CHARS:
-        raise _unusable(field)
-    return found
-
-
-def items(said: Any, field: str) -> list[Any]:
-    """The list in ``field``, empty where there is none."""
-    found = mapping(said).get(field)
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        raise _unusable(field)
-    return found
-
-
-def _texts(said: Any, field: str) -> Iterator[str]:
-    for one in items(said, field):
-        if not isinstance(one, str):
-            raise _unusable(field)
-        yield _UNKEPT.sub("\ufffd", one)

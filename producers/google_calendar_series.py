@@ -15,7 +15,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from headrace.errors import BadInputError
-from headrace.producers.google_calendar_api import Item, When, items, mapping, text
+from headrace.producers.google_calendar_api import CALENDAR, Item, When
 from headrace.producers.ical import MAX_OCCURRENCES, CalendarObject, parse_calendar_object
 from headrace.schemas.envelope import normal_time
 
@@ -173,20 +173,18 @@ def _lines(master: Item, exceptions: Sequence[Item], zone: ZoneInfo) -> Iterator
 
 def _address(said: Any) -> str | None:
     """The address of a person object; some hold but a name."""
-    email = mapping(said).get("email") if said is not None else None
-    found = text(said, "email").strip().lower() if email not in (None, "") else ""
-    return found or None
+    found = CALENDAR.optional_text(said, "email") if said is not None else None
+    return (found.strip().lower() or None) if found is not None else None
 
 
 def _attendees(told: Sequence[Item]) -> dict[str, str]:
     """Who is asked and the answer to the whole series; who is asked to single instances only comes after them."""
     answers: dict[str, str] = {}
     for item in told:
-        for one in items(item.body, "attendees"):
+        for one in CALENDAR.some(item.body, "attendees"):
             who = _address(one)
             if who is not None:
-                response = mapping(one).get("responseStatus")
-                said = text(one, "responseStatus") if response not in (None, "") else "needsAction"
+                said = CALENDAR.optional_text(one, "responseStatus") or "needsAction"
                 answers.setdefault(who, _RESPONSES.get(said, said.lower()))
     return answers
 
@@ -220,7 +218,7 @@ def updated(item: Item) -> str | None:
 
 def _content(item: Item, organizer: str | None, attendees: dict[str, str]) -> dict[str, Any]:
     def said(field: str) -> str | None:
-        return text(item.body, field) if item.body.get(field) not in (None, "") else None
+        return CALENDAR.optional_text(item.body, field)
 
     start = item.start
     zone = start.zone or ("UTC" if start.moment is not None else None) if start is not None else None

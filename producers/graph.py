@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from headrace.errors import BadInputError, UnavailableError
 from headrace.producers.event import Source
-from headrace.producers.graph_api import GraphApi, identifier, moment, segment, text
+from headrace.producers.graph_api import GRAPH, GraphApi, moment, segment, text
 from headrace.producers.graph_calendar import GraphCalendarSource
 from headrace.producers.graph_mail import GraphMailSource
 from headrace.producers.graph_notification import Item, Proof, decrypted, is_secret, kept_part, read_batch, read_item
@@ -230,7 +230,7 @@ def _watch(said: Mapping[str, Any], secret: str, made_as: str, now: int) -> Watc
     if until is None:
         raise UnavailableError("Graph answers without a usable expirationDateTime; it is asked again later")
     details = {"made_as": made_as, "renew_at": str(now + max(0, until - now) // 2)}
-    return Watch(identifier(said, "id"), secret, until, details)
+    return Watch(GRAPH.identifier(said, "id"), secret, until, details)
 
 
 def _renewed(api: GraphApi, last: Watch, until: int) -> dict[str, Any] | None:
@@ -252,7 +252,7 @@ def _made(api: GraphApi, body: Mapping[str, Any]) -> dict[str, Any]:
             raise _unwatchable(error) from None
     for said in list(api.listed("subscriptions", {})):
         if text(said, "notificationUrl") == body["notificationUrl"] and text(said, "resource") == body["resource"]:
-            _end(api, identifier(said, "id"))
+            _end(api, GRAPH.identifier(said, "id"))
     try:
         return api.ask("POST", "subscriptions", body=body)
     except StatusError as error:

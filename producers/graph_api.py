@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from headrace.errors import BadInputError, UnavailableError
+from headrace.producers.answers import Answers
 from headrace.producers.provider_http import GrantError, ProviderHttp, StatusError
 
 BASE_URL: Final = "https://graph.microsoft.com/v1.0/"
@@ -24,8 +25,7 @@ PAGE: Final = 500
 _LOST: Final = frozenset({"syncstatenotfound", "syncstateinvalid", "resyncrequired"})
 """Codes of a 40X that mean 410 (https://learn.microsoft.com/graph/delta-query-overview, synchronization reset)."""
 _NO_MAILBOX: Final = frozenset({"mailboxnotenabledforrestapi", "mailboxnotsupportedforrestapi"})
-_ID: Final = re.compile(r"[A-Za-z0-9_=+/-]{1,180}\Z")
-_UNKEPT: Final = re.compile("[\0\ud800-\udfff]")
+GRAPH: Final = Answers("Graph", ids=re.compile(r"[A-Za-z0-9_=+/-]{1,180}"))
 _MOST_PAGES: Final = 20_000
 _MOST_LINK_CHARS: Final = 16_384
 
@@ -116,12 +116,12 @@ class GraphApi:
                         "Graph no longer takes the page that it named; the sync begins anew"
                     ) from None
                 raise
-            found = [mapping(one) for one in items(said, "value")]
+            found = [GRAPH.mapping(one) for one in GRAPH.items(said, "value")]
             following = _link(said, "@odata.nextLink")
             if following is None:
                 end = _link(said, "@odata.deltaLink") if delta else None
                 if delta and end is None:
-                    raise unusable("@odata.deltaLink")
+                    raise GRAPH.unusable("@odata.deltaLink")
                 yield Page(found, end)
                 return
             if following in seen or len(seen) > _MOST_PAGES:
@@ -171,60 +171,16 @@ def _link(said: Mapping[str, Any], field: str) -> str | None:
         return None
     link = said[field]
     if not isinstance(link, str) or not link.startswith(("https://", "http://")) or len(link) > _MOST_LINK_CHARS:
-        raise unusable(field)
+        raise GRAPH.unusable(field)
     return link
 
 
 # Answers, read
 
 
-def unusable(field: str) -> UnavailableError:
-    """An answer that cannot be read: ``field`` is missing, or of another shape."""
-    return UnavailableError(f"Graph answers without a usable {field}; it is asked again later")
-
-
-def mapping(said: Any, field: str | None = None) -> Mapping[str, Any]:
-    """An object, or the one in ``field`` of it."""
-    found = mapping(said).get(field) if field is not None else said
-    if not isinstance(found, dict):
-        raise unusable(field or "object")
-    return found
-
-
-def optional(said: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    """The object in ``field``, empty where there is none."""
-    return mapping(said, field) if said.get(field) is not None else {}
-
-
-def items(said: Any, field: str) -> list[Any]:
-    """The list in ``field``."""
-    found = mapping(said).get(field)
-    if not isinstance(found, list):
-        raise unusable(field)
-    return found
-
-
-def some(said: Mapping[str, Any], field: str) -> list[Any]:
-    """The list in ``field``, empty where there is none."""
-    return items(said, field) if said.get(field) is not None else []
-
-
 def text(said: Mapping[str, Any], field: str) -> str | None:
-    """Text, without what neither Avro nor a database keeps: half surrogate pairs and U+0000."""
-    found = said.get(field)
-    if found is None:
-        return None
-    if not isinstance(found, str):
-        raise unusable(field)
-    return _UNKEPT.sub("\ufffd", found)
-
-
-def identifier(said: Mapping[str, Any], field: str) -> str:
-    """An id of Graph's: it goes into URLs, and into entity ids."""
-    found = said.get(field)
-    if not isinstance(found, str) or not _ID.match(found):
-        raise unusable(field)
-    return found
+    """Text, ``None`` where there is none; it may be empty."""
+    return GRAPH.optional_text(said, field, empty=True)
 
 
 def yes(said: Mapping[str, Any], field: str, default: bool = False) -> bool:
@@ -233,7 +189,7 @@ def yes(said: Mapping[str, Any], field: str, default: bool = False) -> bool:
     if isinstance(found, bool):
         return found
     if found is not None and found not in ("true", "false"):
-        raise unusable(field)
+        raise GRAPH.unusable(field)
     return default if found is None else found == "true"
 
 
@@ -246,12 +202,12 @@ def moment(said: Mapping[str, Any], field: str) -> int | None:
         when = datetime.fromisoformat(found)
         return round(when.timestamp() * 1000) if when.tzinfo is not None and when.year > 1 else None
     except (ValueError, OverflowError):
-        raise unusable(field) from None
+        raise GRAPH.unusable(field) from None
 
 
 def address(said: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """A recipient's address in lower case, and as a person reads it."""
-    person = optional(said, "emailAddress")
+    person = GRAPH.optional(said, "emailAddress")
     name, at = text(person, "name"), text(person, "address")
     at = at.strip() if at is not None else None
     shown = f"{name} <{at}>" if name and at and name != at else at or name

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from headrace.errors import BadInputError
 from headrace.producers.calendar_difference import KIND, Place, removed, shown
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
-from headrace.producers.graph_api import GraphApi, Page, SyncStateLostError, identifier, segment, text, yes
+from headrace.producers.graph_api import GRAPH, GraphApi, Page, SyncStateLostError, segment, text, yes
 from headrace.producers.graph_event import (
     EXPAND,
     SELECT,
@@ -139,7 +139,7 @@ class GraphCalendarSource:
     def _found_calendar(self) -> str:
         if self._calendar is not None:
             return self._calendar
-        return identifier(self._api.get("me/calendar", {"$select": "id"}), "id")
+        return GRAPH.identifier(self._api.get("me/calendar", {"$select": "id"}), "id")
 
     def _place(self, calendar: str, resource: str) -> Place:
         return Place(calendar, resource, self._pseudonym)
@@ -184,13 +184,13 @@ def _round(pages: Iterable[Page]) -> _Told:
     link = ""
     for page in pages:
         for said in page.items:
-            event = identifier(said, "id")
+            event = GRAPH.identifier(said, "id")
             if "@removed" in said:
                 left.add(event)
                 continue
             changed.add(event)
             if said.get("seriesMasterId") is not None:
-                changed.add(identifier(said, "seriesMasterId"))
+                changed.add(GRAPH.identifier(said, "seriesMasterId"))
         link = page.link or link
     return _Told(changed, left, link)
 

@@ -8,17 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple
 
-from headrace.producers.graph_api import (
-    address,
-    identifier,
-    mapping,
-    moment,
-    optional,
-    some,
-    text,
-    unusable,
-    yes,
-)
+from headrace.producers.graph_api import GRAPH, address, moment, text, yes
 from headrace.producers.ical import CalendarObject
 from headrace.producers.marks import GRAPH_PROPERTY
 from headrace.schemas.envelope import rfc3339
@@ -72,8 +62,8 @@ def read_shown(said: Mapping[str, Any], zone: tzinfo) -> Shown:
 
     :raises UnavailableError: it cannot be read; the field is named.
     """
-    event, all_day = identifier(said, "id"), yes(said, "isAllDay")
-    series = identifier(said, "seriesMasterId") if text(said, "type") in _IN_SERIES else None
+    event, all_day = GRAPH.identifier(said, "id"), yes(said, "isAllDay")
+    series = GRAPH.identifier(said, "seriesMasterId") if text(said, "type") in _IN_SERIES else None
     starts = _instant(said, "start", zone if all_day else UTC)
     ends = max(starts, _instant(said, "end", zone if all_day else UTC))
     return Shown(event, series, starts, ends, yes(said, "isCancelled"), said)
@@ -86,15 +76,15 @@ def is_master(said: Mapping[str, Any]) -> bool:
 
 def _instant(said: Mapping[str, Any], field: str, zone: tzinfo) -> int:
     """A dateTimeTimeZone, asked for in UTC. The dates of what lasts whole days mean those days in ``zone``."""
-    found = mapping(said, field)
+    found = GRAPH.mapping(said, field)
     name, at = text(found, "timeZone"), text(found, "dateTime")
     if name not in _UTC_NAMES or at is None:
-        raise unusable(f"{field} in UTC")
+        raise GRAPH.unusable(f"{field} in UTC")
     try:
         when = datetime.fromisoformat(at.removesuffix("Z"))
         return round(when.replace(tzinfo=zone).timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise unusable(field) from None
+        raise GRAPH.unusable(field) from None
 
 
 def etag(said: Mapping[str, Any]) -> str | None:
@@ -113,8 +103,8 @@ def calendar_object(
     """
     uid = text(said, "iCalUId")
     if not uid:
-        raise unusable("iCalUId")
-    organizer, shown_organizer = address(optional(said, "organizer"))
+        raise GRAPH.unusable("iCalUId")
+    organizer, shown_organizer = address(GRAPH.optional(said, "organizer"))
     attendees = _attendees(said, owner)
     people = [shown for shown in (shown_organizer, *(shown for shown, _ in attendees.values())) if shown]
     cancelled, show = yes(said, "isCancelled"), text(said, "showAs")
@@ -129,11 +119,11 @@ def calendar_object(
         "organizer": organizer,
         "attendees": [{"who": who, "response": response} for who, (_, response) in attendees.items()],
     }
-    recurrence = optional(said, "recurrence")
+    recurrence = GRAPH.optional(said, "recurrence")
     content = {
         "title": text(said, "subject") or None,
         "description": text(said, "bodyPreview") or None,
-        "location": text(optional(said, "location"), "displayName") or None,
+        "location": text(GRAPH.optional(said, "location"), "displayName") or None,
         "time_zone": text(said, "originalStartTimeZone"),
         "recurrence": json.dumps(recurrence, sort_keys=True) if recurrence else None,
         "people": list(dict.fromkeys(people)),
@@ -145,7 +135,7 @@ def calendar_object(
 
 
 def _mark(said: Mapping[str, Any]) -> str | None:
-    extended = [mapping(one) for one in some(said, "singleValueExtendedProperties")]
+    extended = [GRAPH.mapping(one) for one in GRAPH.some(said, "singleValueExtendedProperties")]
     found = [text(one, "value") for one in extended if (text(one, "id") or "").lower() == GRAPH_PROPERTY.lower()]
     return found[0] if found else None
 
@@ -154,12 +144,12 @@ def _attendees(said: Mapping[str, Any], owner: str) -> dict[str, tuple[str | Non
     """By address: as shown, and the answer. What the owner answered is told apart: her copy of somebody else's meeting
     does not know what the others said."""
     found: dict[str, tuple[str | None, str]] = {}
-    own = text(optional(said, "responseStatus"), "response")
-    for one in some(said, "attendees"):
-        who, shown = address(mapping(one))
+    own = text(GRAPH.optional(said, "responseStatus"), "response")
+    for one in GRAPH.some(said, "attendees"):
+        who, shown = address(GRAPH.mapping(one))
         if who is None:
             continue
-        answer = text(optional(mapping(one), "status"), "response")
+        answer = text(GRAPH.optional(GRAPH.mapping(one), "status"), "response")
         if who == owner and own in _ANSWERS:
             answer = own
         found.setdefault(who, (shown, _ANSWERS.get(answer or "", "needs-action")))
@@ -169,8 +159,8 @@ def _attendees(said: Mapping[str, Any], owner: str) -> dict[str, tuple[str | Non
 def goes_on(said: Mapping[str, Any], after: int) -> bool:
     """Whether a series may have occurrences at or after a time (epoch milliseconds UTC): for certain not, is no
     (https://learn.microsoft.com/graph/api/resources/recurrencerange)."""
-    recurrence = optional(said, "recurrence")
-    bounds, pattern = optional(recurrence, "range"), optional(recurrence, "pattern")
+    recurrence = GRAPH.optional(said, "recurrence")
+    bounds, pattern = GRAPH.optional(recurrence, "range"), GRAPH.optional(recurrence, "pattern")
     if not bounds:
         return False
     start, kind = _day(bounds, "startDate"), text(bounds, "type")
@@ -202,5 +192,5 @@ def _day(said: Mapping[str, Any], field: str) -> date | None:
 def _number(said: Mapping[str, Any], field: str) -> int:
     found = said.get(field)
     if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < 2**31:
-        raise unusable(field)
+        raise GRAPH.unusable(field)
     return found

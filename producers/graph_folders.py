@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 from headrace.errors import UnavailableError
 from headrace.processors.kinds.mail_thread import INBOX, TRASH
-from headrace.producers.gmail_thread import SENT
-from headrace.producers.graph_api import GraphApi, Page, identifier, segment, yes
+from headrace.producers.graph_api import GRAPH, GraphApi, Page, segment, yes
+from headrace.producers.mail_story import SENT
 
 DRAFT: Final = "DRAFT"
 SPAM: Final = "SPAM"
@@ -148,13 +148,13 @@ def _applied(folders: dict[str, Folder], pages: Iterable[Page]) -> tuple[dict[st
     link: str | None = None
     for page in pages:
         for said in page.items:
-            folder = identifier(said, "id")
+            folder = GRAPH.identifier(said, "id")
             if "@removed" in said:
                 folders.pop(folder, None)
                 continue
             before = folders.get(folder)
             # An update brings at least what changed; the rest is as it was.
-            parent = identifier(said, "parentFolderId") if said.get("parentFolderId") is not None else None
+            parent = GRAPH.identifier(said, "parentFolderId") if said.get("parentFolderId") is not None else None
             hidden = _hidden(said) if "isHidden" in said or before is None else before.hidden
             folders[folder] = Folder(folder, parent or (before.parent if before is not None else None), hidden)
         link = page.link
@@ -172,7 +172,7 @@ def _words(api: GraphApi, names: Iterable[str]) -> dict[str, str]:
     for name in sorted(names):
         said = api.found(f"me/mailFolders/{segment(name)}", {"$select": "id"})
         if said is not None:
-            words[identifier(said, "id")] = name
+            words[GRAPH.identifier(said, "id")] = name
     return words
 
 

@@ -12,18 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from headrace.errors import BadInputError
 from headrace.processors.kinds.mail_thread import KIND
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
-from headrace.producers.gmail_thread import SENT
-from headrace.producers.graph_api import (
-    GraphApi,
-    SyncStateLostError,
-    identifier,
-    literal,
-    mapping,
-    optional,
-    segment,
-    some,
-    text,
-)
+from headrace.producers.graph_api import GRAPH, GraphApi, SyncStateLostError, literal, segment, text
 from headrace.producers.graph_folders import Cursor, Folders, all_folders, changed_folders, folder_path
 from headrace.producers.graph_thread import (
     SELECT,
@@ -39,6 +28,7 @@ from headrace.producers.graph_thread import (
     thread_of,
     untold,
 )
+from headrace.producers.mail_story import SENT
 from headrace.producers.provider_http import StatusError
 
 _One = TypeVar("_One")
@@ -136,7 +126,7 @@ class GraphMailSource:
 
     @staticmethod
     def _note(said: Mapping[str, Any], touched: _Touched) -> None:
-        message = identifier(said, "id")
+        message = GRAPH.identifier(said, "id")
         if "@removed" in said:
             # Moved or deleted: Outlook's reason does not tell them apart.
             touched.left.add(message)
@@ -233,7 +223,7 @@ class GraphMailSource:
                 for page in self._api.delta(f"{folder_path(folder)}/delta", {"$select": SELECT}):
                     for said in page.items:
                         if "@removed" in said:
-                            messages.pop(identifier(said, "id"), None)
+                            messages.pop(GRAPH.identifier(said, "id"), None)
                         else:
                             message = read_message(said, self._mailbox)
                             messages[message.id] = message
@@ -297,9 +287,9 @@ class GraphMailSource:
         said = self._api.found(f"me/messages/{segment(message)}", _TEXT, prefer='outlook.body-content-type="text"')
         if said is None:
             return None, None
-        extended = [mapping(one) for one in some(said, "singleValueExtendedProperties")]
+        extended = [GRAPH.mapping(one) for one in GRAPH.some(said, "singleValueExtendedProperties")]
         values = [text(one, "value") for one in extended if one.get("id") == _IN_REPLY_TO]
-        body = text(optional(said, "body"), "content")
+        body = text(GRAPH.optional(said, "body"), "content")
         return next((value.strip() for value in values if value and value.strip()), None), (body or "")[:_MOST_CHARS]
 
     def _is_mine(self, reading: Reading, message: Message, copies: Iterable[Message]) -> bool:
@@ -313,7 +303,7 @@ class GraphMailSource:
         said = self._api.found(f"me/messages/{segment(message.id)}", {"$select": "internetMessageHeaders"})
         if said is None:
             return False
-        names = {(text(mapping(one), "name") or "").lower() for one in some(said, "internetMessageHeaders")}
+        names = {(text(GRAPH.mapping(one), "name") or "").lower() for one in GRAPH.some(said, "internetMessageHeaders")}
         return "received" not in names
 
 

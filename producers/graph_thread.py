@@ -1,7 +1,8 @@
 """What an Outlook conversation comes to: messages lie in folders, the log speaks of threads.
 
 A conversation is a thread of mail. The labels of a message are its folder's (:mod:`headrace.producers.graph_folders`),
-its categories, ``UNREAD``, and ``STARRED`` where it is flagged; what they make of a thread is as with Gmail.
+its categories, ``UNREAD``, and ``STARRED`` where it is flagged; what they make of a thread is as with Gmail
+(:mod:`headrace.producers.mail_story`).
 """
 
 import base64
@@ -14,9 +15,9 @@ from typing import Any, Final, NamedTuple
 
 from headrace.processors.kinds.mail_thread import KIND, TRASH
 from headrace.producers.event import KnownEntity, NewEvent
-from headrace.producers.gmail_thread import SENT, UNREAD, Picture, Story, picture
-from headrace.producers.graph_api import address, identifier, mapping, moment, optional, some, text, yes
+from headrace.producers.graph_api import GRAPH, address, moment, text, yes
 from headrace.producers.graph_folders import DRAFT, Folders, Labels, is_fact
+from headrace.producers.mail_story import SENT, UNREAD, Picture, Story, picture
 from headrace.producers.marks import message_mark
 from headrace.schemas.envelope import rfc3339
 
@@ -110,27 +111,29 @@ def read_message(said: Mapping[str, Any], mailbox: Mailbox) -> Message:
 
     :raises UnavailableError: it cannot be read; the field is named.
     """
-    message_id = identifier(said, "id")
+    message_id = GRAPH.identifier(said, "id")
     said_id = text(said, "internetMessageId") or ""
     named = _MESSAGE_ID.search(said_id)
-    marks = {mailbox.category(one) for one in some(said, "categories") if isinstance(one, str) and one}
+    marks = {mailbox.category(one) for one in GRAPH.some(said, "categories") if isinstance(one, str) and one}
     if not yes(said, "isRead"):
         marks.add(UNREAD)
-    if text(optional(said, "flag"), "flagStatus") == "flagged":
+    if text(GRAPH.optional(said, "flag"), "flagStatus") == "flagged":
         marks.add(STARRED)
     created, received, sent = (moment(said, f"{one}DateTime") for one in ("created", "received", "sent"))
-    people = [address(mapping(one)) for name in ("to", "cc", "bcc") for one in some(said, f"{name}Recipients")]
+    people = [
+        address(GRAPH.mapping(one)) for name in ("to", "cc", "bcc") for one in GRAPH.some(said, f"{name}Recipients")
+    ]
     return Message(
         message_id,
         thread_of(said, message_id),
-        identifier(said, "parentFolderId"),
+        GRAPH.identifier(said, "parentFolderId"),
         named.group() if named else said_id.strip() or f"graph:{message_id}",
         frozenset(marks),
         yes(said, "isDraft"),
         max(filter(None, (created, sent)), default=0),
         received if received is not None else sent,
         text(said, "subject"),
-        address(optional(said, "from")),
+        address(GRAPH.optional(said, "from")),
         tuple(people),
         _index(said),
     )
@@ -138,7 +141,7 @@ def read_message(said: Mapping[str, Any], mailbox: Mailbox) -> Message:
 
 def thread_of(said: Mapping[str, Any], message: str) -> str:
     """The conversation; a message that is in none is a thread of its own."""
-    return identifier(said, "conversationId") if said.get("conversationId") is not None else _LONE + message
+    return GRAPH.identifier(said, "conversationId") if said.get("conversationId") is not None else _LONE + message
 
 
 def lone(thread: str) -> str | None:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from headrace.processors.kinds.mail_thread import INBOX, TRASH
-from headrace.producers.gmail_thread import SENT, UNREAD
 from headrace.producers.imap_connection import ListedFolder
 from headrace.producers.imap_index import Place
+from headrace.producers.mail_story import SENT, UNREAD
 
 SPAM: Final = "SPAM"
 STARRED: Final = "STARRED"

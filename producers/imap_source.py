@@ -17,8 +17,6 @@ import apsw
 from headrace.errors import UnavailableError
 from headrace.processors.kinds.mail_thread import KIND, TRASH
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
-from headrace.producers.gmail_thread import SENT as SENT_LABEL
-from headrace.producers.gmail_thread import UNREAD, Story, is_mail, picture
 from headrace.producers.imap_connection import Header, ImapConnection, connection
 from headrace.producers.imap_folders import labels
 from headrace.producers.imap_index import RECEIVED, SENT, ImapIndex, IndexedMessage
@@ -26,6 +24,8 @@ from headrace.producers.imap_login import TIMEOUT_SECONDS, ImapSettings
 from headrace.producers.imap_message import Mail, mail_of, text_of
 from headrace.producers.imap_mirror import ImapMirror
 from headrace.producers.imap_threads import file_messages
+from headrace.producers.mail_story import SENT as SENT_LABEL
+from headrace.producers.mail_story import UNREAD, Story, is_mail, picture
 from headrace.producers.marks import message_mark
 from headrace.producers.provider_http import Tokens
 from headrace.schemas.envelope import rfc3339

@@ -136,6 +136,7 @@ def _listening(store: Store, settings: Settings) -> Generator[tuple[socket.socke
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
             lifespan="off",
+            http="h11",  # takes any method, so that what is refused is refused in our words, whatever else is installed
             ws="none",
         )
         url = _url(settings.host, listener.getsockname()[1])

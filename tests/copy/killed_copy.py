@@ -3,19 +3,17 @@
 Arguments: the point (a key of :data:`POINTS`), ``before`` or ``after``, n, then those of the command line.
 """
 
-import os
-import signal
 import sys
-from typing import Any, Final
+from typing import Final
 
-from headrace.cli.main import run
 from headrace.log.copy_to_kafka import KafkaDestination
 from headrace.log.copy_to_sqlite import SqliteDestination
 from headrace.log.copying import Copy
 from headrace.log.kafka_topic import Topic
 from headrace.log.sqlite import SqliteLog
+from tests.killed import Points, run_until
 
-POINTS: Final[dict[str, tuple[type, str]]] = {
+POINTS: Final[Points] = {
     "writing to Kafka": (KafkaDestination, "write"),
     "sending": (KafkaDestination, "_produce"),
     "comparing": (KafkaDestination, "read"),
@@ -29,25 +27,5 @@ POINTS: Final[dict[str, tuple[type, str]]] = {
 }
 
 
-def main(point: str, when: str, count: str, *arguments: str) -> int:
-    """Run the command line until then."""
-    owner, name = POINTS[point]
-    does = getattr(owner, name)
-    left = int(count)
-
-    def dies(*args: Any, **named: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0 and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        found = does(*args, **named)
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return found
-
-    setattr(owner, name, dies)
-    return run(arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(run_until(POINTS, *sys.argv[1:]))

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from imapclient import IMAPClient
 
-from headrace.producers.gmail_thread import is_mail, picture
 from headrace.producers.imap import Imap
 from headrace.producers.imap_source import ImapSource, Names
+from headrace.producers.mail_story import is_mail, picture
 from headrace.producers.provider import Connected
 from headrace.producers.provider_http import GrantError
 from infra.stack.dovecot import DovecotServer

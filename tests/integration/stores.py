@@ -31,6 +31,7 @@ from headrace.projections.postgres_text import translated_sql
 from headrace.projections.sqlite import FILE as TABLES_FILE
 from headrace.projections.sqlite import SqliteTables
 from headrace.store import Store
+from tests.stack.databases import own_database
 
 Parts = tuple[SqliteLog | KafkaLog, SqliteTables | PostgresTables]
 """A store's log and tables."""
@@ -110,18 +111,13 @@ _kafka: Stores | None = None
 def on_kafka(bootstrap: str, dsn: str) -> Generator[None]:
     """While it lasts stores are on this Kafka, and in a database of their own on this PostgreSQL."""
     global _kafka  # noqa: PLW0603 - a run is on one of the two
-    name = f"headrace_test_{secrets.token_hex(6)}"
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        create = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0")
-        connection.execute(create.format(sql.Identifier(name)))
-    _kafka = Stores(bootstrap, urlsplit(dsn)._replace(path=f"/{name}").geturl())
-    try:
-        with removing():
-            yield
-    finally:
-        _kafka = None
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with own_database(dsn) as name:
+        _kafka = Stores(bootstrap, urlsplit(dsn)._replace(path=f"/{name}").geturl())
+        try:
+            with removing():
+                yield
+        finally:
+            _kafka = None
 
 
 @contextmanager

@@ -21,6 +21,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests.stack.databases import own_database
+
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _SETTINGS = (
@@ -118,15 +120,8 @@ def server() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def database(server: str) -> Iterator[str]:
     """The address of an empty database of the test module's own."""
-    name = f"headrace_test_{secrets.token_hex(6)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        create = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0")
-        connection.execute(create.format(sql.Identifier(name)))
-    try:
+    with own_database(server) as name:
         yield make_conninfo(server, dbname=name)
-    finally:
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import httpx
 
 from headrace.producers.gmail import Gmail
 from headrace.producers.gmail_source import GmailSource
-from headrace.producers.gmail_thread import Mailbox, is_mail, picture
+from headrace.producers.gmail_thread import Mailbox
+from headrace.producers.mail_story import is_mail, picture
 from headrace.producers.oidc import GoogleKeys
 from headrace.producers.provider import Connected
 from headrace.producers.provider_http import ProviderHttp

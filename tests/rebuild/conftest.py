@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from headrace.log.sqlite import SqliteLog
 from tests.contract.rich_history import Author, write
+from tests.stack.databases import own_database
 from tests.stack.parts import postgres_dsn
 
 __all__ = ("postgres_dsn",)
@@ -24,15 +25,8 @@ Ask = Callable[..., list[tuple[object, ...]]]
 @pytest.fixture(scope="module")
 def database(postgres_dsn: str) -> Iterator[str]:
     """The address of an empty database of the test module's own."""
-    name = f"headrace_rebuild_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        create = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0")
-        connection.execute(create.format(sql.Identifier(name)))
-    try:
+    with own_database(postgres_dsn) as name:
         yield make_conninfo(postgres_dsn, dbname=name)
-    finally:
-        with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -3,17 +3,15 @@
 Arguments: the point (a key of :data:`POINTS`), ``before`` or ``after``, n, then those of the command line.
 """
 
-import os
-import signal
 import sys
-from typing import Any, Final
+from typing import Final
 
-from headrace.cli.main import run
 from headrace.processors.engine import Engine
 from headrace.projections.postgres_rebuild import Rebuild
 from headrace.projections.sqlite_rebuild import FileRebuild
+from tests.killed import Points, run_until
 
-POINTS: Final[dict[str, tuple[type, str]]] = {
+POINTS: Final[Points] = {
     "preparing": (Rebuild, "prepare"),
     "folding": (Engine, "apply"),
     "switching": (Rebuild, "_switched"),
@@ -27,25 +25,5 @@ POINTS: Final[dict[str, tuple[type, str]]] = {
 }
 
 
-def main(point: str, when: str, count: str, *arguments: str) -> int:
-    """Run the command line until then."""
-    owner, name = POINTS[point]
-    does = getattr(owner, name)
-    left = int(count)
-
-    def dies(*args: Any, **named: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0 and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        found = does(*args, **named)
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return found
-
-    setattr(owner, name, dies)
-    return run(arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(run_until(POINTS, *sys.argv[1:]))

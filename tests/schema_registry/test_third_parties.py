@@ -20,7 +20,7 @@ from tests.unit.avro_data import data, field, schema
 
 Serializer: Final[Any] = AvroSerializer  # which says of itself that it takes no arguments
 Deserializer: Final[Any] = AvroDeserializer
-WHOLE = [version for version in Registry(built_in()).versions if version.role in ("event", "record")]
+WHOLE = [version for version in Registry(built_in()).newest.values() if version.role in ("event", "record")]
 shared = settings(
     max_examples=60,
     suppress_health_check=[

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from headrace.keys import Keys
 from headrace.processors.worker_parts import WorkerParts
 from headrace.settings import Settings
 from headrace.store import KEY_FILE
 from headrace.worker_sources import WorkerSources
+from tests.stack.databases import own_database as new_database
 from tests.worker.site import until
 from tests.worker.sources_site import SourcesSite, sources_site
 
@@ -25,14 +25,11 @@ ROLES: Final = Path(__file__).parents[2] / "infra" / "roles.sql"
 @pytest.fixture
 def own_database(postgres_dsn: str) -> Iterator[str]:
     """A database of the test's own, with headrace's roles."""
-    plain = f"headrace_test_{secrets.token_hex(6)}"
-    name, found = sql.Identifier(plain), urlsplit(postgres_dsn)._replace(path=f"/{plain}").geturl()
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(name))
-        with psycopg.connect(found, autocommit=True) as inside:
-            inside.execute(ROLES.read_bytes())
+    with new_database(postgres_dsn) as name:
+        found = urlsplit(postgres_dsn)._replace(path=f"/{name}").geturl()
+        with psycopg.connect(found, autocommit=True) as connection:
+            connection.execute(ROLES.read_bytes())
         yield found
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture
