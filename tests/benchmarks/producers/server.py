@@ -60,7 +60,8 @@ class Site:
         self.app.post("/bare")(bare)
 
     def done(self) -> dict[str, Any]:
-        """How many records of each kind of bookkeeping are on the log, once nothing is to be synced any more."""
+        """How many records of each kind of bookkeeping are on the log, once every mailbox has been synced and nothing
+        waits any more."""
         never = threading.Event()
         while True:
             ends = self.store.log.describe().ends
@@ -69,7 +70,8 @@ class Site:
             counted = self._counted()
             with self.store.tables.snapshot() as reader:
                 waiting = list(hinted(reader))
-            if not waiting and counted["source.sync_started"] == counted["source.synced"]:
+            first = counted["source.synced"] >= len(self.mailboxes.doubles)
+            if first and not waiting and counted["source.sync_started"] == counted["source.synced"]:
                 return {**counted, "asked": self.mailboxes.asked}
             never.wait(_LOOK_SECONDS)
 
