@@ -190,6 +190,15 @@ class Engine:
                 " this one wrote nothing"
             )
 
+    def places(self) -> dict[int, int]:
+        """The first offset of every partition that is not in the tables, as they are now.
+
+        :raises UnavailableError: the tables cannot be read now.
+        """
+        with self._tables.snapshot() as reader:
+            found = reader.rows("SELECT partition, next_offset FROM partitions", {})
+        return {row["partition"]: row["next_offset"] for row in found}
+
     def forget(self, partition: int) -> None:
         """The partition is somebody else's now."""
         self._partitions.pop(partition, None)

@@ -45,6 +45,8 @@ _DRAIN: Final = 4
 """How many batches' worth of records are taken from the client at once, at the most."""
 _TELL_SECONDS: Final = 1.0
 """How often the group's offsets are written."""
+_CHECK_SECONDS: Final = 2.0
+"""How often it is looked whether the tables are where they were left."""
 _log: Final = logging.getLogger("headrace.fold")
 
 
@@ -99,6 +101,7 @@ class GroupFold:
         self._listeners: Final[set[Callable[[], object]]] = set()
         self._told: Final[dict[int, int]] = {}
         self._told_at = 0.0
+        self._checked_at = 0.0
         self._stopping: Final = threading.Event()
         self._thread: Final = threading.Thread(target=self._run, name="headrace-fold", daemon=True)
 
@@ -223,6 +226,7 @@ class GroupFold:
             raise self._failure
         for partition in self._folding.due[:1]:  # one at a time: what it waits for may take long to say no
             self._retry(partition)
+        self._check_places()
         self._tell()
 
     @property
@@ -294,6 +298,12 @@ class GroupFold:
             self._open.resume([place])
         except KafkaException as error:
             self._pause(partition, meaning(error.args[0], self.address, "going on with", self._trouble))
+
+    def _check_places(self) -> None:
+        if time.monotonic() - self._checked_at >= _CHECK_SECONDS:
+            self._checked_at = time.monotonic()
+            self._folding.check()
+            self._hold(self._folding.paused)
 
     def _pause(self, partition: int, error: HeadraceError) -> None:
         self._folding.pause(partition, error)

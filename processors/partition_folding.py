@@ -170,6 +170,22 @@ class PartitionFolding:
         self.settle()
         self._committer.shutdown()
 
+    def check(self) -> None:
+        """Pause the partitions whose tables are not where they were left. A database that crashed or was restored may
+        be back at an earlier place: who folds on notices by the fence, but a partition that gets nothing new would
+        lack what it had for ever."""
+        self.settle()
+        try:
+            found = self._engine.places()
+        except UnavailableError as error:
+            self._logger.warning("it cannot be seen where the tables are: %s", error)
+            return
+        for partition, place in self.next.items():
+            if partition not in self._paused and found.get(partition, 0) != place:
+                there = found.get(partition, 0)
+                why = f"the tables are at offset {there}, and were at {place}; it goes on from where they are"
+                self.pause(partition, UnavailableError(why))
+
     @contextmanager
     def guarded(self, partition: int) -> Generator[None]:
         """What goes wrong within, and with this partition alone, pauses or stops it. Anything else is raised."""
