@@ -77,7 +77,8 @@ def test_a_broker_that_stops_answering_leaves_an_append_unknown_and_a_retry_safe
         try:
             with pytest.raises(AppendUnknownError, match="retry the same records"):
                 log.append([record(0, b"unknown"), record(1, b"unknown")])
-            with pytest.raises(UnavailableError, match="takes longer than 2 s"):
+            # Now the client says that it takes too long, now that no leader is known: whichever it finds out first.
+            with pytest.raises(UnavailableError, match="check that the brokers run and can be reached, then try again"):
                 log.describe()
             assert log.wait({0: 2}, 0.05) == frozenset()
         finally:
