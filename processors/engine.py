@@ -17,6 +17,7 @@ from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Memory, PartitionRow, ProposalKey
 from headrace.processors.core.model import Entry, Poison, Proposal
 from headrace.processors.decode import Decoder
+from headrace.projections import queries
 from headrace.projections.port import Publish, Tables, Wants
 from headrace.schemas.refs import Token
 from headrace.schemas.registry import Registry
@@ -196,8 +197,7 @@ class Engine:
         :raises UnavailableError: the tables cannot be read now.
         """
         with self._tables.snapshot() as reader:
-            found = reader.rows("SELECT partition, next_offset FROM partitions", {})
-        return {row["partition"]: row["next_offset"] for row in found}
+            return {one.partition: one.next_offset for one in queries.horizons(reader)}
 
     def forget(self, partition: int) -> None:
         """The partition is somebody else's now."""

@@ -1,9 +1,8 @@
 """For whoever runs headrace: deliveries of providers, hooks and webhooks as they come, and one of them run again."""
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 from anyio import to_thread
@@ -16,7 +15,7 @@ from headrace.api.context import Administers, Context, Here, answer
 from headrace.api.guards import StrictRoute
 from headrace.api.principals import Principal
 from headrace.api.problems import documented
-from headrace.api.watch import HEARTBEAT_SECONDS
+from headrace.api.streams import streamed, waking
 from headrace.errors import NotFoundError
 from headrace.log.port import Stored
 from headrace.producers.deliveries import KEPT, Seen
@@ -24,7 +23,6 @@ from headrace.producers.redelivery import Redelivery
 from headrace.schemas.envelope import rfc3339
 from headrace.schemas.refs import Position, Token, parse_account_key
 
-_SEND_SECONDS: Final = 30.0
 _AT_ONCE: Final = 100
 
 
@@ -78,9 +76,7 @@ def router(redelivery: Redelivery) -> APIRouter:
         The first event is ``listening``; then come ``delivery``s, and ``missed`` where some came too fast to be shown.
         With API keys, those taken for another tenant are left out. None of it is kept but the last 500, in memory.
         """
-        return EventSourceResponse(
-            _stream(here, principal, last), ping=HEARTBEAT_SECONDS, send_timeout=_SEND_SECONDS, sep="\n"
-        )
+        return streamed(_stream(here, principal, last))
 
     @made.post("", response_model=AgainModel, responses=documented(400, 413, 415))
     async def run_again(*, here: Here, principal: Administers, body: AgainBody) -> Response:
@@ -129,7 +125,7 @@ def _stored(here: Context, principal: Principal, text: str) -> Stored:
 
 async def _stream(here: Context, principal: Principal, last: int) -> AsyncIterator[ServerSentEvent]:
     deliveries, closing, changed = here.deliveries, here.closing, asyncio.Event()
-    with _waking(here, changed):
+    with waking(here, changed, here.deliveries.listening):
         number = max(0, deliveries.number - last)
         yield ServerSentEvent(json.dumps({"kept": KEPT, "seen": deliveries.number}), event="listening")
         while not closing.closed:
@@ -172,22 +168,3 @@ def shown_to(principal: Principal, seen: Seen) -> dict[str, Any] | None:
         "digest": seen.digest,
         "ms": round(seen.ms, 1),
     }
-
-
-@contextlib.contextmanager
-def _waking(here: Context, changed: asyncio.Event) -> Generator[None]:
-    """While it lasts, ``changed`` is set after every delivery, and when the server stops."""
-    loop = asyncio.get_running_loop()
-
-    def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
-            loop.call_soon_threadsafe(changed.set)
-
-    here.metrics.watchers.inc()
-    here.closing.add(wake)
-    try:
-        with here.deliveries.listening(wake):
-            yield
-    finally:
-        here.closing.remove(wake)
-        here.metrics.watchers.dec()

@@ -7,7 +7,7 @@ sees nothing twice. Streams hang on the one signal of the fold, not on a clock.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from headrace.api.context import AccountPath, AfterQuery, Context, Here, Reads, 
 from headrace.api.events import event_record
 from headrace.api.guards import StrictRoute
 from headrace.api.problems import PREFIX, documented
+from headrace.api.streams import streamed, waking
 from headrace.projections import queries
 from headrace.projections.port import Reader
 from headrace.projections.queries import Horizon
@@ -26,8 +27,6 @@ from headrace.schemas.models import KindName, TokenText
 from headrace.schemas.refs import parse_subject
 
 router: Final = APIRouter(prefix="/v1/accounts/{account}", tags=["watch"], route_class=StrictRoute)
-HEARTBEAT_SECONDS: Final = 15
-_SEND_SECONDS: Final = 30.0
 _RETRY_MS: Final = 1_000
 _BATCH: Final = 200
 _LOST_SECONDS: Final = 1.0
@@ -75,15 +74,13 @@ async def watch(
     begin = await here.read(lambda reader: account_horizon(here, reader, principal.tenant, account), reach)
     if reach is not None:
         begin = begin._replace(next_offset=reach.token.offset + 1, chain=reach.token.check)
-    return EventSourceResponse(
-        _stream(here, watched, begin), ping=HEARTBEAT_SECONDS, send_timeout=_SEND_SECONDS, sep="\n"
-    )
+    return streamed(_stream(here, watched, begin))
 
 
 async def _stream(here: Context, watched: Watch, begin: Horizon) -> AsyncIterator[ServerSentEvent]:
     applied, closing, changed = here.store.applied, here.closing, asyncio.Event()
     next_offset = begin.next_offset
-    with _waking(here, changed):
+    with waking(here, changed, here.store.applied.listening):
         position = {"position": begin.token.encode(), "log_time": begin.log_time}
         yield ServerSentEvent(json.dumps(position), event="position", id=begin.token.encode(), retry=_RETRY_MS)
         while not closing.closed:
@@ -110,22 +107,3 @@ def _since(here: Context, watched: Watch, next_offset: int, reader: Reader) -> t
     key, after = (watched.tenant, watched.account), next_offset - 1
     found = queries.account_events(reader, key, after=after, limit=_BATCH, kind=watched.kind, entity=watched.entity)
     return horizon, found
-
-
-@contextlib.contextmanager
-def _waking(here: Context, changed: asyncio.Event) -> Generator[None]:
-    """While it lasts, ``changed`` is set whenever the fold advances or stops, and when the server stops."""
-    loop = asyncio.get_running_loop()
-
-    def wake() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
-            loop.call_soon_threadsafe(changed.set)
-
-    here.metrics.watchers.inc()
-    here.closing.add(wake)
-    try:
-        with here.store.applied.listening(wake):
-            yield
-    finally:
-        here.closing.remove(wake)
-        here.metrics.watchers.dec()

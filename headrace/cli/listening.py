@@ -7,17 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-
 from headrace.cli import output
-from headrace.cli.door import refused, running
-from headrace.cli.interrupts import heeded
+from headrace.cli.door import running
 from headrace.cli.reading import directory
-from headrace.cli.watching import events
+from headrace.cli.watching import Event, read_stream
 from headrace.errors import UnavailableError
 
-_SILENCE_SECONDS: Final = 45.0
-"""Three heartbeats of the server: longer silence is a dead connection."""
 _PATH: Final = "/v1/deliveries/watch"
 
 
@@ -31,29 +26,18 @@ def follow(last: int, store: Path | None, url: str | None, api_key: str | None, 
         raise UnavailableError(
             f"no process runs on {directory(store)} that anything could be delivered to; start `headrace dev`"
         )
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    try:
-        with (
-            httpx.Client(base_url=found, headers=headers, timeout=httpx.Timeout(10.0, read=_SILENCE_SECONDS)) as client,
-            client.stream("GET", _PATH, params={"last": last}) as response,
-            heeded() as check,
-        ):
-            if not response.is_success:
-                response.read()
-                raise refused(response)
-            for event in events(response.iter_lines()):
-                check()
-                said: dict[str, Any] = json.loads(event.data)
-                if event.type == "listening":
-                    output.note(f"headrace: listening at {found}; Ctrl-C ends it")
-                elif event.type == "missed":
-                    output.note(f"headrace: {said['missed']} came too fast to be shown")
-                elif event.type == "delivery":
-                    output.line(said) if as_json else output.text(told(said))
-                    sys.stdout.flush()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnavailableError(f"{found} does not answer any more ({error or type(error).__name__})") from None
-    raise UnavailableError(f"{found} has ended the stream: the process stopped")
+
+    def take(event: Event) -> None:
+        said: dict[str, Any] = json.loads(event.data)
+        if event.type == "listening":
+            output.note(f"headrace: listening at {found}; Ctrl-C ends it")
+        elif event.type == "missed":
+            output.note(f"headrace: {said['missed']} came too fast to be shown")
+        elif event.type == "delivery":
+            output.line(said) if as_json else output.text(told(said))
+            sys.stdout.flush()
+
+    read_stream(found, _PATH, {"last": last}, api_key, take=take)
 
 
 def told(said: Mapping[str, Any]) -> str:

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 from urllib.parse import quote
 
 import httpx
@@ -44,14 +44,35 @@ def follow(asked: Watch, store: Path | None, url: str | None, api_key: str | Non
         raise UnavailableError(
             f"no process runs on {directory(store)}; start `headrace dev`, or follow with `headrace log tail -f`"
         )
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     path = f"/v1/accounts/{quote(asked.account, safe='')}/watch"
-    timeout = httpx.Timeout(10.0, read=_SILENCE_SECONDS)
     last: str | None = asked.after
+
+    def take(event: Event) -> None:
+        nonlocal last
+        last = event.id or last
+        _print(event, asked.account, as_json=as_json)
+
+    read_stream(found, path, asked.parameters(), api_key, take=take, go_on=lambda: _go_on(last))
+
+
+def read_stream(
+    url: str,
+    path: str,
+    parameters: Mapping[str, Any],
+    api_key: str | None,
+    *,
+    take: Callable[["Event"], object],
+    go_on: Callable[[], str] = str,
+) -> NoReturn:
+    """Give every event of a stream to ``take``, until it ends; ``go_on`` says how to go on from there.
+
+    :raises UnavailableError: it ended, or nobody answers any more.
+    """
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
         with (
-            httpx.Client(base_url=found, headers=headers, timeout=timeout) as client,
-            client.stream("GET", path, params=asked.parameters()) as response,
+            httpx.Client(base_url=url, headers=headers, timeout=httpx.Timeout(10.0, read=_SILENCE_SECONDS)) as client,
+            client.stream("GET", path, params=parameters) as response,
             heeded() as check,
         ):
             if not response.is_success:
@@ -59,13 +80,10 @@ def follow(asked: Watch, store: Path | None, url: str | None, api_key: str | Non
                 raise refused(response)
             for event in events(response.iter_lines()):
                 check()
-                last = event.id or last
-                _print(event, asked.account, as_json=as_json)
+                take(event)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnavailableError(
-            f"{found} does not answer any more ({error or type(error).__name__}){_go_on(last)}"
-        ) from None
-    raise UnavailableError(f"{found} has ended the stream: the process stopped{_go_on(last)}")
+        raise UnavailableError(f"{url} does not answer any more ({error or type(error).__name__}){go_on()}") from None
+    raise UnavailableError(f"{url} has ended the stream: the process stopped{go_on()}")
 
 
 class Event(NamedTuple):

@@ -45,7 +45,7 @@ class Fact(NamedTuple):
     offset: int = -1
 
 
-class _Folding(Applied):
+class Folding(Applied):
     """Whoever waits for the tables has them folded."""
 
     def __init__(self, fold: Callable[[], object]) -> None:
@@ -72,7 +72,7 @@ class Desk:
         self.feed: Final = Feed(
             self.log,
             tables,
-            _Folding(self.fold),
+            Folding(self.fold),
             self.intake,
             _KINDS,
             tenant=TENANT,

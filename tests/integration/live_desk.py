@@ -126,6 +126,14 @@ class LiveDesk(Desk):
         syncs = SourceSyncs(of, of.connections, {NAME: setup}, None)
         return SourceHost(of, of.connections, syncs, lambda _: None, share=share, pace=pace, look_seconds=look_seconds)
 
+    def begin(self, account: str, *sources: str) -> str:
+        """An account with a thread and sources that were synced once; the thread's basis."""
+        basis: str = self.thread(account)["basis"]
+        for source in sources or ("mail",):
+            self.connect(account, source)
+            self.synced(account, source)
+        return basis
+
     def synced(self, account: str, source: str = "mail") -> None:
         """Wait until the source has been synced, and no sync of it is under way."""
         key = (self.tenant, account)

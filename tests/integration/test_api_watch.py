@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from headrace.api.server import GRACE_SECONDS, BackgroundServer
-from headrace.api.watch import HEARTBEAT_SECONDS
+from headrace.api.streams import HEARTBEAT_SECONDS
 from headrace.errors import HaltError
 from headrace.schemas.refs import Token
 from headrace.settings import load_settings

@@ -32,15 +32,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesk]:
         yield made
 
 
-def begin(desk: LiveDesk, account: str, *sources: str) -> str:
-    """An account with a thread and sources that were synced once; the thread's basis."""
-    basis: str = desk.thread(account)["basis"]
-    for source in sources or ("mail",):
-        desk.connect(account, source)
-        desk.synced(account, source)
-    return basis
-
-
 def held(desk: LiveDesk, account: str, proposal: str, basis: str, **more: object) -> None:
     answer = desk.propose(account, proposal, basis, **more)
     assert (answer.status_code, answer.json()["verdict"]) == (202, "held"), answer.text
@@ -48,7 +39,7 @@ def held(desk: LiveDesk, account: str, proposal: str, basis: str, **more: object
 
 
 def test_a_held_proposal_is_judged_again_once_its_source_was_synced(desk: LiveDesk) -> None:
-    basis = begin(desk, "plain")
+    basis = desk.begin("plain")
     held(desk, "plain", "p1", basis)
     found = desk.judged("plain", "p1", "accepted")
     assert [one["verdict"] for one in found["history"]] == ["held", "accepted"]
@@ -61,12 +52,12 @@ def test_it_is_the_tables_that_say_when_not_a_clock(tmp_path: Path) -> None:
     with serving(tmp_path / "store") as desk:
         desk.connect("ann")
         with desk.host(look_seconds=3_600.0):
-            held(desk, "ann", "p1", begin(desk, "ann"))
+            held(desk, "ann", "p1", desk.begin("ann"))
             desk.judged("ann", "p1", "accepted")
 
 
 def test_what_the_check_finds_supersedes(desk: LiveDesk) -> None:
-    basis = begin(desk, "found")
+    basis = desk.begin("found")
     desk.provider.does["found", "mail"] = lambda: [desk.archived()]
     held(desk, "found", "p1", basis)
     found = desk.judged("found", "p1", "superseded")
@@ -75,7 +66,7 @@ def test_what_the_check_finds_supersedes(desk: LiveDesk) -> None:
 
 def test_a_reply_that_arrives_while_a_sync_is_in_flight_is_not_missed(desk: LiveDesk) -> None:
     """That sync has read the mailbox before the reply: its end proves nothing. Only one that starts after does."""
-    basis = begin(desk, "flight")
+    basis = desk.begin("flight")
     under_way, after = Gate(), Gate()
     desk.provider.does["flight", "mail"] = under_way
     hint(desk, "flight")
@@ -135,7 +126,7 @@ def test_a_slow_old_fetch_that_appends_last_sets_nothing_back(desk: LiveDesk) ->
 
 
 def test_two_that_are_released_by_one_sync_race_fairly(desk: LiveDesk) -> None:
-    basis = begin(desk, "race")
+    basis = desk.begin("race")
     go = Gate()
     desk.provider.does["race", "mail"] = go
     held(desk, "race", "p1", basis)
@@ -149,7 +140,7 @@ def test_two_that_are_released_by_one_sync_race_fairly(desk: LiveDesk) -> None:
 
 def test_every_source_that_bears_on_it_is_checked_and_no_other(desk: LiveDesk) -> None:
     desk.provider.feeds["calendar"] = ("calendar.event",)
-    basis = begin(desk, "bears", "mail", "calendar", "other")
+    basis = desk.begin("bears", "mail", "calendar", "other")
     desk.provider.feeds["other"] = ("mail.thread",)
     hint(desk, "bears", "other")
     desk.provider.until(lambda: desk.provider.fetched("bears", "other") == 2)
@@ -167,7 +158,7 @@ def test_every_source_that_bears_on_it_is_checked_and_no_other(desk: LiveDesk) -
 
 def test_a_scope_that_was_read_brings_its_sources_in(desk: LiveDesk) -> None:
     desk.provider.feeds["calendar"] = ("calendar.event",)
-    basis = begin(desk, "scope", "mail", "calendar")
+    basis = desk.begin("scope", "mail", "calendar")
     position = desk.entity("scope", "mail.thread", "t1").json()["position"]
     scope = {"what": "scope", "kind": "calendar", "id": "c1", "basis": position, "start": 0, "end": 1}
     held(desk, "scope", "p1", basis, reads=[scope])
@@ -176,7 +167,7 @@ def test_a_scope_that_was_read_brings_its_sources_in(desk: LiveDesk) -> None:
 
 
 def test_many_held_proposals_are_one_hint_and_one_sync(desk: LiveDesk) -> None:
-    basis = begin(desk, "many")
+    basis = desk.begin("many")
     go = Gate()
     desk.provider.does["many", "mail"] = go
     for number in range(20):
@@ -197,7 +188,7 @@ def revoked() -> list[NewEvent]:
 
 
 def test_while_its_source_is_broken_it_stays_held_and_goes_on_once_that_is_mended(desk: LiveDesk) -> None:
-    basis = begin(desk, "broken")
+    basis = desk.begin("broken")
     desk.provider.does["broken", "mail"] = revoked
     held(desk, "broken", "p1", basis)
     desk.provider.until(lambda: desk.provider.fetched("broken") >= 5)
@@ -211,7 +202,7 @@ def test_while_its_source_is_broken_it_stays_held_and_goes_on_once_that_is_mende
 def test_a_source_that_is_connected_again_is_synced_at_once(tmp_path: Path) -> None:
     """Not when the next look at a source that refuses us is due."""
     with serving(tmp_path / "store") as desk, desk.host(pace=Pace(refused_retry=3_600.0)):
-        basis = begin(desk, "ann")
+        basis = desk.begin("ann")
         refused = threading.Event()
 
         def refuses() -> list[NewEvent]:
@@ -227,7 +218,7 @@ def test_a_source_that_is_connected_again_is_synced_at_once(tmp_path: Path) -> N
 
 
 def test_one_that_runs_out_of_time_while_it_waits_ends_as_expired(desk: LiveDesk) -> None:
-    basis = begin(desk, "expires")
+    basis = desk.begin("expires")
     desk.provider.does["expires", "mail"] = Gate()
     log_time = desk.entity("expires", "mail.thread", "t1").json()["log_time"]
     held(desk, "expires", "p1", basis, expires_at=log_time + 2_000)
@@ -239,7 +230,7 @@ def test_one_that_runs_out_of_time_while_it_waits_ends_as_expired(desk: LiveDesk
 
 
 def test_one_can_be_taken_back_while_it_waits(desk: LiveDesk) -> None:
-    basis = begin(desk, "back")
+    basis = desk.begin("back")
     go = Gate()
     desk.provider.does["back", "mail"] = go
     held(desk, "back", "p1", basis)
@@ -253,7 +244,7 @@ def test_one_can_be_taken_back_while_it_waits(desk: LiveDesk) -> None:
 
 def test_a_provider_that_hangs_delays_no_other_account(desk: LiveDesk) -> None:
     hanging = [f"hangs-{number}" for number in range(6)]
-    bases = {account: begin(desk, account) for account in (*hanging, "well")}
+    bases = {account: desk.begin(account) for account in (*hanging, "well")}
     gate = Gate()
     for account in hanging:
         desk.provider.does[account, "mail"] = gate

@@ -22,14 +22,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesk]:
         yield made
 
 
-def begin(desk: LiveDesk, account: str, *sources: str) -> str:
-    basis: str = desk.thread(account)["basis"]
-    for source in sources or ("mail",):
-        desk.connect(account, source)
-        desk.synced(account, source)
-    return basis
-
-
 def propose(desk: LiveDesk, account: str, basis: str, proposal: str = "p1", **more: Any) -> httpx.Response:
     body = {
         "entity": {"kind": "mail.thread", "id": "t1"},
@@ -48,7 +40,7 @@ def proposals(desk: LiveDesk, account: str) -> list[str]:
 
 
 def test_what_nobody_has_told_yet_is_found_before_it_is_judged(desk: LiveDesk) -> None:
-    basis = begin(desk, "found")
+    basis = desk.begin("found")
     sent = NewEvent("mail.sent", "mail.thread", "t1", "by-hand", received("<hand@example.org>"))
     desk.provider.does["found", "mail"] = lambda: [sent]
     refused = propose(desk, "found", basis)
@@ -58,7 +50,7 @@ def test_what_nobody_has_told_yet_is_found_before_it_is_judged(desk: LiveDesk) -
 
 
 def test_without_it_the_same_is_accepted(desk: LiveDesk) -> None:
-    basis = begin(desk, "unverified")
+    basis = desk.begin("unverified")
     sent = NewEvent("mail.sent", "mail.thread", "t1", "by-hand", received("<hand@example.org>"))
     desk.provider.does["unverified", "mail"] = lambda: [sent]
     assert desk.propose("unverified", "p1", basis).status_code == 201
@@ -66,7 +58,7 @@ def test_without_it_the_same_is_accepted(desk: LiveDesk) -> None:
 
 
 def test_one_that_still_holds_is_accepted_at_once(desk: LiveDesk) -> None:
-    basis = begin(desk, "fine")
+    basis = desk.begin("fine")
     accepted = propose(desk, "fine", basis)
     assert (accepted.status_code, accepted.json()["verdict"]) == (201, "accepted")
     types = [row["type"] for row in desk.history("fine")]
@@ -74,7 +66,7 @@ def test_one_that_still_holds_is_accepted_at_once(desk: LiveDesk) -> None:
 
 
 def test_what_cannot_be_checked_in_time_is_not_proposed_and_can_be_sent_again(desk: LiveDesk) -> None:
-    basis = begin(desk, "late")
+    basis = desk.begin("late")
     gate = Gate()
     desk.provider.does["late", "mail"] = gate
     refused = propose(desk, "late", basis, prefer="wait=1")
@@ -91,7 +83,7 @@ def test_what_cannot_be_checked_in_time_is_not_proposed_and_can_be_sent_again(de
 
 
 def test_a_provider_that_is_away_is_told_as_that(desk: LiveDesk) -> None:
-    basis = begin(desk, "away")
+    basis = desk.begin("away")
     desk.provider.does["away", "mail"] = broken
     said = problem(propose(desk, "away", basis, prefer="wait=1"), 503, "not-checked")
     assert "headrace source doctor" in said["detail"]
@@ -99,7 +91,7 @@ def test_a_provider_that_is_away_is_told_as_that(desk: LiveDesk) -> None:
 
 
 def test_a_sync_that_was_under_way_does_not_count(desk: LiveDesk) -> None:
-    basis = begin(desk, "flight")
+    basis = desk.begin("flight")
     under_way = Gate()
     desk.provider.does["flight", "mail"] = under_way
     desk.store.connections.put_due(desk.connect("flight"), asked=True)
@@ -123,7 +115,7 @@ def test_an_account_that_no_source_feeds_cannot_be_checked(desk: LiveDesk) -> No
 
 
 def test_a_retry_of_one_that_is_on_the_log_asks_no_provider(desk: LiveDesk) -> None:
-    basis = begin(desk, "retry")
+    basis = desk.begin("retry")
     assert propose(desk, "retry", basis).status_code == 201
     desk.provider.does["retry", "mail"] = broken
     again = propose(desk, "retry", basis)
@@ -134,7 +126,7 @@ def test_a_retry_of_one_that_is_on_the_log_asks_no_provider(desk: LiveDesk) -> N
 
 
 def test_what_is_wrong_with_a_request_is_told_before_anybody_is_asked(desk: LiveDesk) -> None:
-    basis = begin(desk, "wrong")
+    basis = desk.begin("wrong")
     problem(propose(desk, "wrong", basis, type="mail.nonsense"), 422, "bad-input")
     problem(propose(desk, "wrong", "B" * 50), 422, "bad-input")
     path = "/v1/accounts/wrong/proposals"
@@ -144,7 +136,7 @@ def test_what_is_wrong_with_a_request_is_told_before_anybody_is_asked(desk: Live
 
 
 def test_many_at_once_share_their_syncs(desk: LiveDesk) -> None:
-    basis = begin(desk, "burst")
+    basis = desk.begin("burst")
     with ThreadPoolExecutor(20) as agents:
         asked = [agents.submit(propose, desk, "burst", basis, f"p{number}") for number in range(20)]
         answers = [one.result() for one in asked]
@@ -156,7 +148,7 @@ def test_many_at_once_share_their_syncs(desk: LiveDesk) -> None:
 def test_with_no_bound_it_is_held_no_longer_than_its_own_check(tmp_path: Path) -> None:
     """A policy under which nothing is ever fresh enough: what was checked is checked once more, after it."""
     with serving(tmp_path / "store") as desk, desk.host():
-        basis = begin(desk, "ann")
+        basis = desk.begin("ann")
         asked = propose(desk, "ann", basis)
         assert (asked.status_code, asked.json()["verdict"]) == (202, "held")
         desk.judged("ann", "p1", "accepted")

@@ -13,7 +13,7 @@ import pytest
 from headrace.api.deliveries import shown_to
 from headrace.api.principals import LOCAL, Principal
 from headrace.api.server import BackgroundServer
-from headrace.api.watch import HEARTBEAT_SECONDS
+from headrace.api.streams import HEARTBEAT_SECONDS
 from headrace.cli.listening import told
 from headrace.cli.watching import events
 from headrace.producers.connections import key_of

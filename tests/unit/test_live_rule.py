@@ -8,7 +8,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from headrace.processors.applied import Applied
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
 from headrace.processors.engine import Engine
 from headrace.producers.hints import Hints
@@ -16,6 +15,7 @@ from headrace.producers.live_checks import LiveChecks, confirmation_id
 from headrace.projections.sqlite import SqliteTables
 from headrace.schemas.refs import ActorRef
 from tests.contract.rich_history import Author, MemoryLog
+from tests.doubles.desk import Folding
 from tests.unit.test_queries import KINDS, REGISTRY
 
 STRICT: Final = Policy("strict", DEFAULT_POLICY.rules, source_max_staleness_ms=-1)
@@ -25,18 +25,6 @@ FEEDS: Final = {"mail": ["mail.thread"], "calendar": ["calendar.event"], "both":
 NAMES: Final = tuple(FEEDS)
 ACCOUNT: Final = "a-4"
 SYNC: Final = ActorRef("system", "sync")
-
-
-class Folding(Applied):
-    """Whoever waits for the tables has them folded."""
-
-    def __init__(self, fold: Callable[[], object]) -> None:
-        super().__init__()
-        self._fold = fold
-
-    def wait(self, partition: int, offset: int, timeout: float) -> bool:
-        self._fold()
-        return True
 
 
 class World:
