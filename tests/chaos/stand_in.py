@@ -11,7 +11,7 @@ The ports are wrapped here, in a program of the tests' own; the product has no h
 ``append.after``    what was appended is durable, and nobody was told
 ``load.after``      a batch's rows are loaded, and it is about to be folded
 ``publish.before``  the verdicts of a batch are about to be published
-``publish.after``   they are, and nothing of the batch is committed
+``publish.after``   they are on their way, and nothing of the batch is committed
 ``commit.before``   the batch is about to be committed
 ``end.before``      its rows are written, and COMMIT is about to be said
 ``announce.before`` it is committed, and nobody was notified
