@@ -40,6 +40,17 @@ class Broker(NamedTuple):
             f"&delivery.timeout.ms={delivery_ms}"
         )
 
+    def hurried(self, *first: Record, proxied: bool, delivery_ms: int) -> KafkaLog:
+        """A log of two partitions with these records, whose client gives up soon from now on: making a topic may take
+        a busy machine longer than that. It is connected.
+        """
+        url = self.url(proxied=proxied)
+        with opened(KafkaLog.create(url, 2)) as log:
+            log.append(first)
+        log = KafkaLog.open(url.replace("delivery.timeout.ms=30000", f"delivery.timeout.ms={delivery_ms}"))
+        retried(log, [record(1, b"connected")])
+        return log
+
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
@@ -70,9 +81,8 @@ def broker(started: Broker) -> Iterator[Broker]:
 
 def test_a_broker_that_stops_answering_leaves_an_append_unknown_and_a_retry_safe(broker: Broker) -> None:
     [process] = broker.cluster.brokers
-    with opened(KafkaLog.create(broker.url(proxied=False, delivery_ms=2_000), 2)) as log:
+    with broker.hurried(record(0, b"before"), proxied=False, delivery_ms=2_000) as log:
         log.wait({0: 0}, 0)
-        log.append([record(0, b"before")])
         process.pause()
         try:
             with pytest.raises(AppendUnknownError, match="retry the same records"):
@@ -94,15 +104,15 @@ def test_a_broker_that_stops_answering_leaves_an_append_unknown_and_a_retry_safe
 
 def test_a_broker_that_is_killed_and_comes_back_has_everything_acknowledged(broker: Broker) -> None:
     [process] = broker.cluster.brokers
-    with opened(KafkaLog.create(broker.url(proxied=False, delivery_ms=2_000), 2)) as log:
-        assert log.wait({0: 1}, 0) == frozenset()
-        values = [secrets.token_bytes(8) for _ in range(200)]
-        log.append([record(0, value) for value in values])
+    values = [secrets.token_bytes(8) for _ in range(200)]
+    with broker.hurried(*(record(0, value) for value in values), proxied=False, delivery_ms=2_000) as log:
+        assert log.wait({0: 201}, 0) == frozenset()
+        end = log.describe().ends[1]
         process.kill()
         with pytest.raises(AppendUnknownError):
             log.append([record(0, b"lost?")])
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(log.wait, {1: 1}, RESTART_SECONDS)
+            waiting = pool.submit(log.wait, {1: end}, RESTART_SECONDS)
             process.start()
             broker.cluster.wait_ready()
             retried(log, [record(1, b"back")])
@@ -140,9 +150,7 @@ def test_records_that_never_arrive_are_sent_again(broker: Broker) -> None:
 def test_no_answer_in_time_is_unknown_and_a_retry_with_the_same_records_is_safe(
     broker: Broker, lost: Way, times: int
 ) -> None:
-    url = broker.url(proxied=True, delivery_ms=1_000)
-    with opened(KafkaLog.create(url, 2)) as log:
-        retried(log, [record(0, b"before")])
+    with broker.hurried(record(0, b"before"), proxied=True, delivery_ms=1_000) as log:
         broker.proxy.blackhole(lost)
         with pytest.raises(AppendUnknownError, match="retry the same records"):
             log.append([record(0, b"unknown")])
