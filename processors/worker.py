@@ -36,6 +36,7 @@ from headrace.processors.companion import Companion, CompanionService
 from headrace.processors.fold_service import STOP_SECONDS, FoldService
 from headrace.processors.group_fold import SESSION_SECONDS
 from headrace.processors.sparing import spare
+from headrace.processors.verdict_consumer import GatheringTransport
 from headrace.processors.verdict_topic import read_message
 from headrace.processors.worker_health import LOOK_SECONDS, WorkerHealth
 from headrace.processors.worker_parts import WorkerParts, credentials
@@ -100,6 +101,9 @@ class WorkerApp(faust.App):
 
     def _new_web(self) -> _Web:
         return _Web(self)
+
+    def _new_transport(self) -> GatheringTransport:
+        return GatheringTransport(self.conf.broker_consumer, self)
 
     def _halted(self, error: HeadraceError) -> None:
         self.failure = self.failure or error

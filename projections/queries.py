@@ -21,6 +21,16 @@ _COLUMNS: Final = ", ".join(rows.EVENT_COLUMNS)
 _HERE: Final = "tenant = :tenant AND account = :account"
 _EVENTS: Final = f"{_COLUMNS} FROM events WHERE {_HERE}"
 
+_SUBMITTED: Final = """
+    SELECT q.*, p.log_id AS p_log_id, p.next_offset AS p_next_offset, p.chain AS p_chain, p.log_time AS p_log_time,
+        v.offset AS v_offset, v.proposal AS v_proposal, v.verdict AS v_verdict, v.log_time AS v_log_time,
+        v.text AS v_text
+    FROM partitions p
+    LEFT JOIN proposals q ON q.tenant = :tenant AND q.account = :account AND q.id = :id
+    LEFT JOIN verdicts v ON v.partition = p.partition AND v.offset = :submission
+    WHERE p.partition = :partition
+"""
+
 
 class Horizon(NamedTuple):
     """How far a partition's tables are. ``log_time`` is that of the last record folded."""
@@ -237,6 +247,23 @@ def proposal(reader: Reader, account: AccountKey, proposal_id: str) -> ProposalR
     return rows.proposal_row(found[0]) if found else None
 
 
+def submitted(
+    reader: Reader, partition: int, account: AccountKey, proposal_id: str, offset: int
+) -> tuple[Horizon, ProposalRow | None, Judgement | None] | None:
+    """How far a partition is, a proposal of an account on it, and the verdict that the record at ``offset`` brought
+    about: in one question, for somebody waits. ``None`` before the partition's opening record is folded."""
+    here = {**_of(account), "id": proposal_id, "partition": partition, "submission": offset}
+    for row in reader.rows(_SUBMITTED, here):
+        folded = {name[2:]: row.pop(name) for name in list(row) if name.startswith("p_")}
+        judged = {name[2:]: row.pop(name) for name in list(row) if name.startswith("v_")}
+        return (
+            Horizon(partition=partition, **folded),
+            rows.proposal_row(row) if row["id"] is not None else None,
+            _judgement(judged) if judged["text"] is not None else None,
+        )
+    return None
+
+
 def proposals(
     reader: Reader, account: AccountKey, *, after: str, limit: int, verdict: str | None = None
 ) -> list[ProposalRow]:
@@ -245,13 +272,6 @@ def proposals(
     sql = f"SELECT * FROM proposals WHERE {_HERE} AND id > :after{chosen} ORDER BY id LIMIT :limit"  # noqa: S608
     found = reader.rows(sql, {**_of(account), "after": after, "limit": limit, "verdict": verdict})
     return [rows.proposal_row(row) for row in found]
-
-
-def verdict_at(reader: Reader, partition: int, offset: int) -> Judgement | None:
-    """The verdict that the record at ``offset`` brought about, if it brought one."""
-    sql = "SELECT * FROM verdicts WHERE partition = :partition AND offset = :offset"
-    found = reader.rows(sql, {"partition": partition, "offset": offset})
-    return _judgement(found[0]) if found else None
 
 
 def verdicts(reader: Reader, account: AccountKey, proposal_id: str) -> list[Judgement]:

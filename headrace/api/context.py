@@ -207,6 +207,11 @@ async def _context(request: Request) -> Context:
 Here = Annotated[Context, Depends(_context)]
 
 
+def unopened() -> UnavailableError:
+    """The tables know nothing of a partition yet."""
+    return UnavailableError("the log's opening is not folded yet; try again")
+
+
 def account_horizon(here: Context, reader: Reader, tenant: str, account: str) -> Horizon:
     """How far the partition is that an account lives on.
 
@@ -214,7 +219,7 @@ def account_horizon(here: Context, reader: Reader, tenant: str, account: str) ->
     """
     found = queries.horizon(reader, here.store.intake.partition(tenant, account))
     if found is None:
-        raise UnavailableError("the log's opening is not folded yet; try again")
+        raise unopened()
     return found
 
 

@@ -20,6 +20,7 @@ from headrace.api.context import (
     account_horizon,
     answer,
     place_headers,
+    unopened,
 )
 from headrace.api.guards import StrictRoute
 from headrace.api.live import LIVE_WAIT, check
@@ -138,10 +139,14 @@ async def submit(
     where = location(account, idempotency_key)
 
     def query(reader: Reader) -> tuple[Horizon, Verdict | None]:
-        horizon = account_horizon(here, reader, principal.tenant, account)
+        found = queries.submitted(reader, position.partition, ref[:2], idempotency_key, position.offset)
+        if found is None:
+            raise unopened()
+        horizon, row, judgement = found
         folded = reached and horizon.next_offset > position.offset  # the tables may have gone back since
-        row = queries.proposal(reader, ref[:2], idempotency_key) if folded else None
-        return horizon, told(reader, horizon, row, submission) if row is not None else None
+        if row is None or not folded:
+            return horizon, None
+        return horizon, told(reader, horizon, row, judgement, submission)
 
     horizon, verdict = await here.read(query)
     if verdict is None:

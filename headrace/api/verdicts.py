@@ -12,7 +12,7 @@ from headrace.processors.core.model import ProposalRow
 from headrace.processors.core.verdicts import ROWS
 from headrace.projections import queries
 from headrace.projections.port import Reader
-from headrace.projections.queries import Horizon
+from headrace.projections.queries import Horizon, Judgement
 from headrace.schemas.models import EntityName, JudgedBefore, ProposalModel, Verdict
 from headrace.schemas.refs import EntityRef
 
@@ -40,10 +40,11 @@ def verdict_of(reader: Reader, horizon: Horizon, row: ProposalRow, *, duplicate:
     return Verdict.model_validate(_members(reader, horizon, row) | {"duplicate": duplicate})
 
 
-def told(reader: Reader, horizon: Horizon, row: ProposalRow, submission: Submission) -> Verdict:
-    """What to tell who submitted: the verdict on that very record, and where it repeats an earlier one, the earlier
-    one's current verdict. ``row`` is the proposal as the tables have it now."""
-    judgement = queries.verdict_at(reader, horizon.partition, submission.offset)
+def told(
+    reader: Reader, horizon: Horizon, row: ProposalRow, judgement: Judgement | None, submission: Submission
+) -> Verdict:
+    """What to tell who submitted: the verdict on that very record (``judgement``), and where it repeats an earlier one,
+    the earlier one's current verdict. ``row`` is the proposal as the tables have it now."""
     if judgement is None or judgement.verdict == "duplicate":
         return verdict_of(reader, horizon, row, duplicate=judgement is not None)
     said = ProposalRow(row.proposal, judgement.verdict, judgement.finding, judgement.offset, judgement.log_time)

@@ -172,7 +172,7 @@ def answers(reader: Reader) -> list[Any]:
             found.append(queries.touching(reader, account, scope, after=("", ""), limit=50))
     found += [queries.proposal(reader, account, name) for name in ("p-1", "v-1", "none")]
     found += [queries.proposals(reader, account, after="", limit=50, verdict=v) for v in (None, "accepted", "held")]
-    found += [queries.verdict_at(reader, 1, offset) for offset in range(30)]
+    found += [queries.submitted(reader, 1, account, "p-1", offset) for offset in range(30)]
     found += [queries.verdicts(reader, account, "p-1"), queries.sources(reader, account)]
     found.append(list(queries.accounts(reader, TENANT, "", 10)))
     found.append(queries.counted(reader, list(KINDS.values()), account))

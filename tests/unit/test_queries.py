@@ -150,8 +150,17 @@ def test_proposals_and_their_verdicts(reader: Reader, account: tuple[str, str]) 
         seen |= {one.verdict for one in history}
         current = [one for one in history if one.offset == row.judged_at]
         assert [(one.verdict, one.finding) for one in current] == [(row.verdict, row.finding)]
-        partition = reader.rows("SELECT partition FROM proposals WHERE id = :id", {"id": row.proposal.id})
-        assert queries.verdict_at(reader, partition[0]["partition"], row.judged_at) == current[0]
+        (at,) = reader.rows("SELECT partition FROM proposals WHERE id = :id", {"id": row.proposal.id})
+        horizon = queries.horizon(reader, at["partition"])
+        for offset, judgement in ((row.judged_at, current[0]), (row.judged_at + 10_000, None)):
+            told = queries.submitted(reader, at["partition"], account, row.proposal.id, offset)
+            assert told == (horizon, row, judgement)
+        assert queries.submitted(reader, at["partition"], account, "never", row.judged_at) == (
+            horizon,
+            None,
+            current[0],
+        )
+        assert queries.submitted(reader, 9_999, account, row.proposal.id, row.judged_at) is None
         assert queries.proposal(reader, account, row.proposal.id) == row
     assert seen >= {"malformed", "duplicate", "conflicting_id", "unknown_basis", "superseded", "held", "accepted"}
     for verdict in ROWS:
