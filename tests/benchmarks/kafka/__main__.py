@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tests.benchmarks.kafka import downtime, latency
 from tests.benchmarks.kafka.place import Place, place
+from tests.benchmarks.kafka.sharing import sharing
 from tests.benchmarks.kafka.throughput import Size, facts, growth, mixed
 
-PARTS = ("facts", "mixed", "growth", "downtime", "latency")
+PARTS = ("facts", "mixed", "sharing", "growth", "downtime", "latency")
 
 
 def main() -> None:
@@ -42,6 +43,7 @@ def main() -> None:
     work: dict[str, Callable[[Place], None]] = {
         "facts": lambda at: facts(at, size),
         "mixed": lambda at: mixed(at, size),
+        "sharing": lambda at: sharing(at, size),
         "growth": lambda at: growth(at, sizes, 5_000 if quick else 20_000, size.batch),
         "downtime": lambda at: downtime.run(at, options.downtime or (2 if quick else 60), 1_000, size.entities),
         "latency": lambda at: latency.run(at, 100 if quick else 1_000),

@@ -6,6 +6,7 @@
 ``write``     … and written to PostgreSQL: a batch after the other, nothing overlaps
 ``group``     the worker's own fold (:class:`headrace.processors.group_fold.GroupFold`), with the group it joins: a
               batch is folded while another is committed
+``share``     the same, as one of several until its input ends; says which partitions it has whenever that changes
 
 Arguments: mode, address of the log, address of the database, schema, events, events to warm up with, batch size.
 """
@@ -143,6 +144,15 @@ class Run:
             self.tell()
             fold.stop()
 
+    def share(self) -> None:
+        with PostgresTables(self.dsn, self.registry, self.kinds, schema=self.schema) as tables:
+            engine = Engine(self.registry, self.kinds, tables)
+            fold = GroupFold(self.address, self.log, engine, group=f"bench-{self.schema}", batch=self.batch)
+            with fold.listening(lambda: print(json.dumps({"partitions": sorted(fold.folded)}), flush=True)):
+                fold.start()
+                sys.stdin.read()
+                fold.stop()
+
     def _told(self, memory: Memory) -> Callable[[], None]:
         return lambda: self.tick(len(memory.marks))
 
@@ -154,7 +164,7 @@ def main() -> None:
     run = Run(url, dsn, schema, count=count, warm=warm, batch=batch)
     interpreter.prepare()
     getattr(run, mode)()
-    if mode != "group":
+    if mode not in ("group", "share"):
         run.tell()
     run.log.close()
 
