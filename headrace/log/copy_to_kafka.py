@@ -10,7 +10,7 @@ Records are sent many at a time without waiting for each; where one went is chec
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, Self
 
@@ -21,7 +21,7 @@ from headrace.log.carrying import carried, carrying, ends_copy, new_copy, origin
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_appender import check_sizes
 from headrace.log.kafka_copied import CopiedPart
-from headrace.log.kafka_faults import Trouble, client_settings, meaning
+from headrace.log.kafka_faults import Trouble, client_settings, meaning, served
 from headrace.log.kafka_reader import Reader
 from headrace.log.kafka_topic import Topic, check_opening
 from headrace.log.port import LogDescription, Record, Stored
@@ -107,13 +107,13 @@ class KafkaDestination:
         """Let go of the brokers. Harmless when repeated."""
         self._patient.close()
         self._producer.purge()
-        self._producer.flush(1.0)
+        served(self._producer.flush, 1.0)
         self._reader.close()
 
     def ends(self) -> tuple[int, ...]:
         """See :class:`headrace.log.copying.Destination`."""
         deadline = time.monotonic() + self._address.delivery_timeout_ms / 1000 + 10
-        while self._producer.flush(0.5) and self._failure is None:
+        while self._serve(self._producer.flush, 0.5) and self._failure is None:
             if time.monotonic() > deadline:
                 raise UnavailableError(f"{self.name} does not say whether records landed{self._trouble}; copy again")
         if self._failure is not None:
@@ -136,7 +136,7 @@ class KafkaDestination:
             self._sent[partition] += 1
         if not self._acknowledged[0]:
             self.ends()  # record 0 of partition 0 is there before anything else
-        self._producer.poll(0)
+        self._serve(self._producer.poll, 0)
         if self._failure is not None:
             raise self._failure
 
@@ -182,11 +182,19 @@ class KafkaDestination:
                     headers=list(record.headers),
                 )
             except BufferError:
-                self._producer.poll(0.05)  # the queue is full: help to empty it
+                self._serve(self._producer.poll, 0.05)  # the queue is full: help to empty it
+                if self._failure is not None:
+                    raise self._failure from None
             except KafkaException as error:
                 raise self._failure or meaning(error.args[0], self._address, "copying to", self._trouble) from error
             else:
                 return
+
+    def _serve(self, serve: Callable[[float], int], seconds: float) -> int:
+        left, fatal = served(serve, seconds)
+        if fatal is not None:
+            self._failure = self._failure or meaning(fatal, self._address, "copying to", self._trouble)
+        return left
 
     def _reported(self, error: KafkaError | None, message: Message) -> None:
         """A record's delivery report; those of a partition come in order."""
@@ -233,7 +241,9 @@ class _Patient:
                     headers=list(record.headers),
                     on_delivery=self._reported,
                 )
-            self._producer.flush(self._address.delivery_timeout_ms / 1000 + 10)
+            _, fatal = served(self._producer.flush, self._address.delivery_timeout_ms / 1000 + 10)
+            if fatal is not None:
+                raise self._meaning(fatal)
             left = [record for record in left if record.partition not in self._landed]
             for record in left:
                 error = self._refused.get(record.partition)
@@ -258,7 +268,7 @@ class _Patient:
 
     def close(self) -> None:
         self._producer.purge()
-        self._producer.flush(1.0)
+        served(self._producer.flush, 1.0)
 
 
 def discard(url: str) -> None:

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headrace.errors import BadInputError
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_faults import Trouble, client_settings, nothing_landed
+from headrace.log.kafka_faults import Trouble, client_settings, nothing_landed, served
 from headrace.log.port import Record
 
 _POLL_SECONDS: Final = 0.1
@@ -111,7 +111,7 @@ class Appender:
         """Wait for what is under way and end. Harmless when repeated."""
         if self._closing.is_set():
             return
-        self._producer.flush(self._timeout)
+        self._serve(self._producer.flush, self._timeout)
         self._closing.set()
         self._thread.join()
 
@@ -132,7 +132,9 @@ class Appender:
                     headers=list(record.headers),
                 )
             except BufferError:
-                self._producer.poll(_FULL_SECONDS)  # the queue is full: help to empty it
+                self._serve(self._producer.poll, _FULL_SECONDS)  # the queue is full: help to empty it
+                if self._fatal is not None:
+                    return self._fatal
             except KafkaException as error:
                 found: KafkaError = error.args[0]
                 if found.fatal():
@@ -143,10 +145,12 @@ class Appender:
 
     def _poll(self) -> None:
         while not self._closing.is_set():
-            try:
-                self._producer.poll(_POLL_SECONDS)
-            except KafkaException as error:
-                self._fatal = error.args[0]  # what was queued or under way is reported all the same
+            self._serve(self._producer.poll, _POLL_SECONDS)
+
+    def _serve(self, serve: Callable[[float], int], seconds: float) -> None:
+        """What was queued or under way when the producer met an error that it does not recover from, is reported all
+        the same."""
+        self._fatal = self._fatal or served(serve, seconds)[1]
 
 
 def check_sizes(address: KafkaAddress, records: Sequence[Record], most: int) -> None:

@@ -106,6 +106,15 @@ def client_settings(address: KafkaAddress, trouble: Trouble) -> dict[str, Any]:
     return {**address.settings(), "log_level": 0, "logger": _log, "error_cb": trouble}
 
 
+def served(serve: Callable[[float], int], seconds: float) -> tuple[int, KafkaError | None]:
+    """What a producer's ``poll`` or ``flush`` gives, and the error that it does not recover from, should it say so just
+    now: the client raises that one to whoever serves it, instead of telling ``error_cb``."""
+    try:
+        return serve(seconds), None
+    except KafkaException as error:
+        return 0, error.args[0]
+
+
 def is_beyond(error: KafkaError) -> bool:
     """Whether the offset asked for is not in the partition."""
     return error.code() in _BEYOND

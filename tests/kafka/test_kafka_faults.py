@@ -4,14 +4,17 @@ import logging
 from collections.abc import Iterable
 from concurrent.futures import Future
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from headrace.errors import NotFoundError, UnavailableError
-from headrace.log import kafka_reader, kafka_topic
+from headrace.log import copy_to_kafka, kafka_appender, kafka_reader, kafka_topic
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble
+from headrace.log.port import Stored
+from tests.kafka.topics import record
 
 
 def refused(took: int) -> KafkaError:
@@ -33,6 +36,50 @@ def test_a_complaint_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -
         assert len(caplog.records) == 3
         trouble(KafkaError(KafkaError._AUTHENTICATION, "wrong password"))
         assert len(caplog.records) == 4
+
+
+class Fatal:
+    """A producer whose queue is full, and which gives up while somebody helps to empty it."""
+
+    def __init__(self, *_: object) -> None:
+        self.given_up = False
+
+    def produce(self, *_: object, **__: object) -> None:
+        raise BufferError
+
+    def poll(self, _: float) -> int:
+        self.given_up = True
+        raise KafkaException(KafkaError(KafkaError._FATAL, "fenced by another", fatal=True))
+
+    flush = poll
+
+    def purge(self) -> None:
+        """There is nothing to let go of."""
+
+
+def test_a_producer_that_gives_up_while_its_queue_is_full_is_told_of_and_nothing_landed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kafka_appender, "Producer", Fatal)
+    appender = kafka_appender.Appender(KafkaAddress.parse("kafka://127.0.0.1:1/log"), 1_000)
+    for outcome in appender.send([record(0, b"a"), record(0, b"b")]):
+        assert outcome.nowhere
+        assert outcome.error is not None
+        assert "fenced by another" in outcome.error.str()
+    assert appender.fatal is not None
+    appender.close()
+
+
+def test_a_copy_whose_producer_gives_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy_to_kafka, "Producer", Fatal)
+    nothing: Any = SimpleNamespace(close=lambda: None)
+    log = copy_to_kafka.KafkaDestination(KafkaAddress.parse("kafka://127.0.0.1:1/log"), nothing, nothing, "copy", 1_000)
+    log._go_on({0: 1}, {})  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(UnavailableError, match="fenced by another"):
+        log.write([Stored(0, 1, 1_000, True, b"tenant/account", (), b"a")])
+    with pytest.raises(UnavailableError, match="fenced by another"):
+        log.ends()
+    log.close()
 
 
 class NewLeader:
