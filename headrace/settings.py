@@ -26,6 +26,15 @@ in that order of precedence.
     client_id = "…"
     client_secret_file = "keys/microsoft"
     tenant = "common"
+    certificate_files = ["keys/graph.pem"]   # rich notifications; the first is used, the others still decrypt
+
+    [imap.oauth."imap.example.com"]       # docs/providers/imap.md; for hosts other than Google's and Microsoft's
+    client_id = "…"
+    client_secret_file = "keys/imap"      # without it a public client (RFC 6749, section 2.1)
+    authorize_url = "https://login.example.com/authorize"
+    token_url = "https://login.example.com/token"
+    scope = "imap offline_access"
+    redirect = "http://127.0.0.1"         # or http://localhost; a free port of this machine is added to it
 
     [hooks.nylas]                         # docs/providers/hooks.md; POST /v1/notifications/nylas
     preset = "nylas"                      # or emailengine; or header, encoding, account and the rest
@@ -55,6 +64,7 @@ import secrets
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -147,6 +157,38 @@ class MicrosoftApp(BaseModel):
     client_id: Annotated[str, Field(min_length=1)]
     client_secret_file: Path = Field(description="relative to the store's directory")
     tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,100}$")] = "common"
+    certificate_files: tuple[Path, ...] = Field(default=(), description="relative to the store's directory")
+
+
+class ImapApp(BaseModel):
+    """An app at the authorization server of an IMAP server. A token goes over TLS, or stays on this machine."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    client_id: Annotated[str, Field(min_length=1)]
+    client_secret_file: Path | None = Field(default=None, description="relative to the store's directory")
+    authorize_url: str
+    token_url: str
+    scope: Annotated[str, Field(min_length=1)]
+    redirect: Literal["http://127.0.0.1", "http://localhost"] = "http://127.0.0.1"
+
+    @field_validator("authorize_url", "token_url")
+    @classmethod
+    def _is_safe(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if not parts.hostname or not (
+            parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+        ):
+            raise ValueError("write https://…; http only to this very machine")
+        return url
+
+
+class ImapSection(BaseModel):
+    """What IMAP sources with ``auth=oauth`` are connected by, by host."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    oauth: dict[Annotated[str, Field(pattern=r"^[a-z0-9.:-]{1,253}$")], ImapApp] = {}
 
 
 class HookSection(BaseModel):
@@ -191,6 +233,7 @@ class Settings(BaseSettings):
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")] | None = None
     google: GoogleApp | None = None
     microsoft: MicrosoftApp | None = None
+    imap: ImapSection = ImapSection()
     hooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")], HookSection] = {}
     api_keys: tuple[ApiKey, ...] = ()
     webhooks: tuple[Webhook, ...] = ()

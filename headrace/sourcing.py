@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from fastapi import APIRouter
@@ -9,20 +10,19 @@ from prometheus_client import CollectorRegistry
 
 from headrace.errors import BadInputError
 from headrace.processors.group_fold import GroupFold
-from headrace.producers.connections import hook_of, key_of
+from headrace.producers.connections import hook_of
 from headrace.producers.deliveries import Deliveries
 from headrace.producers.hints import Hints
 from headrace.producers.hooks import Hook, hook
 from headrace.producers.imap import Imap
 from headrace.producers.intake import Intake
 from headrace.producers.notifications import notification_router
-from headrace.producers.oauth import StoredTokens
 from headrace.producers.provider import Connected
 from headrace.producers.redelivery import Redelivery
-from headrace.producers.setups import App, GmailPush, setups
+from headrace.producers.setups import App, GmailPush, MailApp, setups
 from headrace.producers.source_host import SourceHost, Watcher
 from headrace.producers.source_syncs import ProviderSetup, SourceSyncs
-from headrace.settings import Settings, read_secret
+from headrace.settings import ImapApp, Settings, read_secret
 from headrace.store import Store
 
 _SECTIONS: Final = {
@@ -36,19 +36,26 @@ def setups_of(settings: Settings) -> Mapping[str, ProviderSetup]:
     """The providers that the settings set up.
 
     :raises BadInputError: a setting cannot be used.
-    :raises UnavailableError: a file with an app's secret cannot be read.
+    :raises UnavailableError: a file with an app's secret, or with a certificate, cannot be read.
     """
-    google, microsoft = settings.google, settings.microsoft
+    google, microsoft, here = settings.google, settings.microsoft, settings.store
     push = None
     if google is not None and google.topic and google.audience and google.service_account:
         push = GmailPush(google.topic, google.audience, google.service_account)
     return setups(
-        google=App(google.client_id, settings.store / google.client_secret_file) if google else None,
+        google=App(google.client_id, here / google.client_secret_file) if google else None,
         push=push,
-        microsoft=App(microsoft.client_id, settings.store / microsoft.client_secret_file) if microsoft else None,
+        microsoft=App(microsoft.client_id, here / microsoft.client_secret_file) if microsoft else None,
         microsoft_tenant=microsoft.tenant if microsoft else "common",
-        indexes=settings.store / "indexes",
+        microsoft_certificates=[here / file for file in microsoft.certificate_files] if microsoft else (),
+        imap={host: _imap_app(app, here) for host, app in settings.imap.oauth.items()},
+        indexes=here / "indexes",
     )
+
+
+def _imap_app(app: ImapApp, here: Path) -> MailApp:
+    secret = here / app.client_secret_file if app.client_secret_file is not None else None
+    return MailApp(App(app.client_id, secret), app.authorize_url, app.token_url, app.scope, app.redirect)
 
 
 def syncs_of(store: Store, settings: Settings, found: Mapping[str, ProviderSetup] | None = None) -> SourceSyncs:
@@ -95,15 +102,16 @@ def host_of(store: Store, settings: Settings, fold: GroupFold | None = None) -> 
     of the store's own fold where it shares the log with others; else all of them."""
     shared = fold if fold is not None else store.group_fold
     found = setups_of(settings)
+    syncs = syncs_of(store, settings, found)
 
     def watch(connected: Connected) -> Watcher | None:
         setup = found.get(connected.provider)
         if setup is None or not isinstance(setup.provider, Imap):
             return None
-        return setup.provider.watcher(connected, StoredTokens(store.connections, key_of(connected), setup.app))
+        return setup.provider.watcher(connected, syncs.tokens(connected))
 
     share = FoldShare(shared, store.intake) if shared is not None else None
-    return SourceHost(store, store.connections, syncs_of(store, settings, found), watch, share=share)
+    return SourceHost(store, store.connections, syncs, watch, share=share)
 
 
 class Notified(NamedTuple):

@@ -5,6 +5,7 @@ one source's grant is for one at a time, the new one is kept before it is used, 
 it done.
 """
 
+import hmac
 import logging
 import secrets
 import time
@@ -14,12 +15,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
-from authlib.common.errors import AuthlibBaseError
-from authlib.oauth2.rfc6749.parameters import (
-    parse_authorization_code_response,
-    prepare_grant_uri,
-    prepare_token_request,
-)
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from headrace.errors import BadInputError, HeadraceError, UnavailableError
@@ -27,6 +23,9 @@ from headrace.producers.connections import Connections, Grant
 from headrace.producers.provider_http import GrantError
 from headrace.producers.schedule import SourceKey
 
+LOOPBACK: Final = "http://127.0.0.1"
+"""As RFC 8252, section 7.3, has it."""
+LOCALHOST: Final = "http://localhost"
 _TIMEOUT_SECONDS: Final = 30.0
 _SPARE_SECONDS: Final = 60.0
 """A token that ends this soon is not begun with."""
@@ -37,8 +36,9 @@ _log: Final = logging.getLogger("headrace.oauth")
 
 
 class OAuthApp(NamedTuple):
-    """An app as it is registered with a provider. ``scope`` as the token endpoint takes it; ``extra`` goes with the
-    authorization request."""
+    """An app as it is registered with a provider. ``client_secret`` is empty for a public client (RFC 6749, section
+    2.1); ``extra`` goes with the authorization request; ``redirect`` is where a browser is sent back to, a port still
+    to be added to it: this machine, by the name that the provider takes it by."""
 
     provider: str
     authorize_url: str
@@ -46,6 +46,7 @@ class OAuthApp(NamedTuple):
     client_id: str
     client_secret: str
     extra: Mapping[str, str]
+    redirect: str = LOOPBACK
 
     def __repr__(self) -> str:
         """Without the secret."""
@@ -83,32 +84,35 @@ class Consent:
             **app.extra,
         )
 
+    def is_answered_by(self, address: str) -> bool:
+        """Whether a browser that was sent to ``address`` brings the answer to just this question, yes or no."""
+        said = _query(address)
+        mine = hmac.compare_digest(said.get("state", "").encode("utf-8", "replace"), self._state.encode())
+        return mine and ("code" in said or "error" in said)
+
     def grant(self, answer: str) -> Grant:
         """What the provider gives for the address that it sent the person back to.
 
         :raises BadInputError: it is no answer to this question, or the person said no.
         :raises UnavailableError: the provider does not answer.
         """
-        said = dict(parse_qsl(urlsplit(answer).query))
-        if "error" in said:
+        said = _query(answer)
+        if "error" in said and said.get("state") in (None, self._state):
             raise BadInputError(
                 f"{self._app.provider} gives no consent ({said['error']:.60}); begin again, and allow what is asked for"
             )
-        try:
-            code = parse_authorization_code_response(answer, self._state)["code"]
-        except AuthlibBaseError as error:
+        if not self.is_answered_by(answer) or not said.get("code"):
             raise BadInputError(
-                f"this is no answer to what {self._app.provider} was asked ({error.error:.60}); begin again, and paste"
-                " the whole address that the browser was sent to"
+                f"this is no answer to what {self._app.provider} was asked just now; begin again, and give the whole"
+                " address that the browser was sent to"
+            )
+        proof = {"redirect_uri": self._redirect_uri, "code": said["code"], "code_verifier": self._verifier}
+        try:
+            token = _asked(self._app, self._transport, "authorization_code", **proof)
+        except GrantError:
+            raise BadInputError(
+                f"{self._app.provider} does not take the answer: it came too late, or has been used before; begin again"
             ) from None
-        token = _asked(
-            self._app,
-            self._transport,
-            "authorization_code",
-            redirect_uri=self._redirect_uri,
-            code=code,
-            code_verifier=self._verifier,
-        )
         if not token.get("refresh_token"):
             raise BadInputError(
                 f"{self._app.provider} gave no refresh token: take the app's access back in the account's settings,"
@@ -155,6 +159,17 @@ class StoredTokens:
             self._connections.put_grant(self._key, fresh)
             return str(fresh["access_token"])
 
+    def check(self) -> None:
+        """See that there is a grant, and that it still gives tokens: one that it gave may outlive it for an hour. Of a
+        password only the server can say.
+
+        :raises GrantError: it is gone.
+        :raises UnavailableError: no new token can be had now.
+        """
+        if "password" not in self._kept():
+            with self._connections.alone(self._key):
+                self._connections.put_grant(self._key, self._refreshed(self._kept()))
+
     def _usable(self, grant: Grant, refused: str | None) -> str | None:
         token = grant.get("access_token")
         if not token or token == refused or grant.get("expires_at", 0) - _SPARE_SECONDS <= self._clock():
@@ -178,6 +193,13 @@ class StoredTokens:
     @property
     def _named(self) -> str:
         return f"{self._key.source} of {self._key.account}"
+
+
+def _query(address: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(urlsplit(address).query))
+    except ValueError:
+        return {}  # no address at all
 
 
 def _asked(app: OAuthApp, transport: httpx.BaseTransport | None, grant_type: str, **said: str) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from headrace.producers.intake import Intake
 from headrace.producers.notifications import PATH
 from headrace.producers.oauth import OAuthApp, StoredTokens
 from headrace.producers.provider import Connected, Provider
-from headrace.producers.provider_http import ProviderHttp, Tokens
+from headrace.producers.provider_http import ProviderHttp
 from headrace.producers.schedule import SourceKey
 from headrace.producers.sync import Synced, run_sync
 from headrace.projections.port import Tables
@@ -25,17 +25,31 @@ from headrace.schemas.refs import ActorRef
 
 _SPARE_MS: Final = 3_600_000
 """A watch that says nothing of when it wants to be renewed is, this long before its end."""
+_KEPT_AT: Final = "kept_at"
+"""In a watch's details: when it was made or renewed, in epoch milliseconds."""
 _log: Final = logging.getLogger("headrace.sync")
 
 
+class Access(NamedTuple):
+    """What a source is connected by where a person consents: the app that asks, and the scope that it asks for."""
+
+    app: OAuthApp
+    scope: str
+
+
+def by_password(settings: Mapping[str, str]) -> Access | None:  # noqa: ARG001 - whatever they are
+    """A source that opens with a password."""
+    return None
+
+
 class ProviderSetup(NamedTuple):
-    """A provider as it is set up here. ``app`` is ``None`` where sources are opened with passwords; ``scope`` is what a
-    source with these settings asks the person for."""
+    """A provider as it is set up here. ``access`` says by what a source with these settings is connected, ``None``
+    where it opens with a password; it raises BadInputError where nothing is set up here for them, and UnavailableError
+    where an app's secret cannot be read."""
 
     provider: Provider
     base_url: str
-    app: OAuthApp | None
-    scope: Callable[[Mapping[str, str]], str] = lambda _: ""
+    access: Callable[[Mapping[str, str]], Access | None] = by_password
 
 
 class Parts(Protocol):
@@ -95,7 +109,7 @@ class SourceSyncs:
         connected = self._connections.get(key)
         setup = self._setup(connected)
         due = self._connections.due(key)
-        with self._asking(key, setup) as http:
+        with self._asking(connected, setup) as http:
             if ours():
                 self._keep_watched(key, connected, setup, http, anew=due.watch)
             pseudonym = self._parts.intake.pseudonyms(key.tenant, key.account)
@@ -121,20 +135,31 @@ class SourceSyncs:
     def check(self, connected: Connected) -> None:
         """See that a source's settings can be used; asks its provider nothing.
 
-        :raises BadInputError: they cannot, or its provider is not set up here.
+        :raises BadInputError: they cannot, or its provider, or the app that it is connected by, is not set up here.
+        :raises UnavailableError: a file with the app's secret cannot be read.
         """
         setup = self._setup(connected)
         pseudonym = self._parts.intake.pseudonyms(connected.tenant, connected.account)
-        with self._asking(key_of(connected), setup, _NoTokens()) as http:
+        with ProviderHttp(setup.base_url, _NoTokens(), transport=self._transport) as http:
             setup.provider.source(connected, http, pseudonym)
+        setup.access(connected.settings)
 
     def try_grant(self, connected: Connected) -> None:
-        """See that a source's grant gives a token that should work now; refreshes it if need be.
+        """See that a source's grant still gives tokens, by refreshing it.
 
         :raises BadInputError: somebody must mend something; the message says what.
         :raises UnavailableError: its provider does not answer.
         """
-        self._tokens(key_of(connected), self._setup(connected)).access()
+        self.tokens(connected).check()
+
+    def tokens(self, connected: Connected) -> StoredTokens:
+        """What opens a source: its password, or the access tokens of its grant, refreshed when they end.
+
+        :raises BadInputError: what it is connected by is not set up here.
+        """
+        access = self._setup(connected).access(connected.settings)
+        app = access.app if access is not None else None
+        return StoredTokens(self._connections, key_of(connected), app, transport=self._transport, clock=self._clock)
 
     def unwatch(self, key: SourceKey) -> None:
         """Have the provider notify no more of a source that is about to be removed.
@@ -144,7 +169,7 @@ class SourceSyncs:
         """
         connected = self._connections.get(key)
         setup = self._setup(connected)
-        with self._asking(key, setup) as http:
+        with self._asking(connected, setup) as http:
             for watched in self._connections.watches(key):
                 setup.provider.stop(connected, http, watched.watch)
                 self._connections.drop_watch(watched.provider, watched.watch.id)
@@ -158,11 +183,8 @@ class SourceSyncs:
             )
         return setup
 
-    def _asking(self, key: SourceKey, setup: ProviderSetup, tokens: Tokens | None = None) -> ProviderHttp:
-        return ProviderHttp(setup.base_url, tokens or self._tokens(key, setup), transport=self._transport)
-
-    def _tokens(self, key: SourceKey, setup: ProviderSetup) -> StoredTokens:
-        return StoredTokens(self._connections, key, setup.app, transport=self._transport, clock=self._clock)
+    def _asking(self, connected: Connected, setup: ProviderSetup) -> ProviderHttp:
+        return ProviderHttp(setup.base_url, self.tokens(connected), transport=self._transport)
 
     def _keep_watched(
         self, key: SourceKey, connected: Connected, setup: ProviderSetup, http: ProviderHttp, *, anew: bool
@@ -172,7 +194,7 @@ class SourceSyncs:
         if self._address is None:
             return
         now = int(self._clock() * 1_000)
-        kept = sorted(self._connections.watches(key), key=lambda one: one.watch.expires_at)
+        kept = sorted(self._connections.watches(key), key=_age)
         for gone in [one for one in kept[:-1] if one.watch.expires_at < now]:
             self._connections.drop_watch(gone.provider, gone.watch.id)
         last = kept[-1] if kept else None
@@ -187,7 +209,15 @@ class SourceSyncs:
             )
             return
         if watch is not None:
-            self._connections.put_watch(key, setup.provider.name, watch)
+            details = {**watch.details, _KEPT_AT: str(now)}
+            self._connections.put_watch(key, setup.provider.name, watch._replace(details=details))
+
+
+def _age(watched: Watched) -> tuple[int, int]:
+    """The one to go on with is the last that was made or renewed. Not the last to end: one that lives for a week may
+    have been replaced by one that lives for a day."""
+    since = watched.watch.details.get(_KEPT_AT, "")
+    return int(since) if since.isdigit() else 0, watched.watch.expires_at
 
 
 def _renew_at(watched: Watched) -> int:

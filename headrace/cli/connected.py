@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from headrace.cli import output
-from headrace.cli.connecting import Wanted, connected_of, consented, password_of
+from headrace.cli.connecting import Wanted, connected_of, password_of
+from headrace.cli.consenting import consented
 from headrace.cli.reading import SERVER_FILE, directory, opened_store, reading
-from headrace.errors import HeadraceError
-from headrace.producers.connections import hook_of, key_of
+from headrace.errors import BadInputError, HeadraceError
+from headrace.producers.connections import Grant, hook_of, key_of
 from headrace.producers.hints import Hints
 from headrace.producers.provider import Connected
 from headrace.producers.schedule import SourceKey
-from headrace.producers.source_syncs import SourceSyncs
+from headrace.producers.source_syncs import Access, SourceSyncs
 from headrace.projections import known
 from headrace.schemas.envelope import rfc3339
 from headrace.settings import Settings, load_settings
@@ -36,8 +37,9 @@ class Finding(NamedTuple):
     fault: str | None
 
 
-def add(store: Path | None, wanted: Wanted, password_file: Path | None) -> dict[str, Any]:
-    """Connect a source; the process that runs on the store, or a worker, syncs it within seconds.
+def add(store: Path | None, wanted: Wanted, password_file: Path | None, *, paste: bool = False) -> dict[str, Any]:
+    """Connect a source; the process that runs on the store, or a worker, syncs it within seconds. With ``paste`` the
+    browser that a person consents in is on another machine.
 
     :raises NotFoundError: there is no store.
     :raises BadInputError: something is missing or wrong; the message says what.
@@ -50,9 +52,23 @@ def add(store: Path | None, wanted: Wanted, password_file: Path | None) -> dict[
     check_hook(settings, wanted.settings)
     with reading(store) as opened:
         syncs_of(opened, settings, found).check(connected)
-        grant = {"password": password_of(password_file)} if setup.app is None else consented(setup, wanted.settings)
+        grant = _given(setup.access(wanted.settings), password_file, paste=paste)
         new = opened.connections.add(connected, grant)
     return {**_said(connected), "new": new}
+
+
+def _given(access: Access | None, password_file: Path | None, *, paste: bool) -> Grant:
+    """What opens the source: a password, or what a person consents to."""
+    if access is None:
+        if paste:
+            raise BadInputError("this source opens with a password, which nobody consents to: leave out --paste")
+        return {"password": password_of(password_file)}
+    if password_file is not None:
+        raise BadInputError(
+            f"this source opens with somebody's consent at {access.app.provider}, and with no password: leave out"
+            " --password-file"
+        )
+    return consented(access, paste=paste)
 
 
 def remove(store: Path | None, key: SourceKey) -> dict[str, Any]:

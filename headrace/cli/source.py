@@ -50,18 +50,24 @@ def add(
             dir_okay=False,
         ),
     ] = None,
+    paste: Annotated[
+        bool,
+        typer.Option("--paste", help="The browser is on another machine: read its answer here.", show_default=False),
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Connect a source, or connect it again with another grant. `headrace dev`, or a worker, then syncs it.
 
-    For Google and Microsoft it prints an address to open in a browser of this machine, and waits for the answer.
-    What it is given is kept sealed, and shown nowhere.
+    Where a person has to consent (Google, Microsoft, IMAP with auth=oauth) it prints an address to open in a browser of
+    this machine, and waits ten minutes for the answer. With --paste the browser may be anywhere: the address that it
+    is sent to in the end is read from standard input. What it is given is kept sealed, and shown nowhere.
     """
     from headrace.cli.connected import add as connect
     from headrace.cli.connecting import Wanted, parse_settings
 
-    done = connect(store, Wanted(provider, tenant, account, name, parse_settings(settings or [])), password_file)
+    wanted = Wanted(provider, tenant, account, name, parse_settings(settings or []))
+    done = connect(store, wanted, password_file, paste=paste)
     if as_json:
         output.document(done)
         return
@@ -78,10 +84,11 @@ def list_(
 ) -> None:
     """List sources with the time up to which each is known to be complete."""
     from headrace.cli.reading import reading
-    from headrace.cli.sources import listed, print_list
+    from headrace.cli.sources import listed, never_begun, print_list
 
     with reading(store) as opened:
         found = listed(opened.tables, opened.intake, tenant, account)
+        found += never_begun(opened, tenant, account, found)
     output.document(found) if as_json else print_list(found)
 
 

@@ -22,7 +22,7 @@ KEY = key_of(SOURCE)
 APP = OAuthApp(
     "gmail", "https://auth.example/authorize", "https://auth.example/token", CLIENT, SECRET, {"access_type": "offline"}
 )
-BACK = "http://127.0.0.1:4711/"
+BACK = "http://127.0.0.1:4711"
 
 
 class Clock:
@@ -182,15 +182,48 @@ def test_a_proof_key_is_needed(server: AuthorizationServer) -> None:
     answer = server.consent(asked.url)
     thief = consent(server)
     state, stolen = (one.url.partition("state=")[2].partition("&")[0] for one in (asked, thief))
-    with pytest.raises(GrantError):
+    with pytest.raises(BadInputError, match="does not take the answer") as refusal:
         thief.grant(answer.replace(state, stolen))
+    assert not isinstance(refusal.value, GrantError), "there is no source yet whose grant it would be"
 
 
 def test_a_person_who_says_no(server: AuthorizationServer) -> None:
     asked = consent(server)
     state = asked.url.partition("state=")[2].partition("&")[0]
     with pytest.raises(BadInputError, match="access_denied"):
-        asked.grant(f"{BACK}?error=access_denied&state={state}")
+        asked.grant(f"{BACK}/?error=access_denied&state={state}")
+    with pytest.raises(BadInputError, match="no answer to what"):
+        asked.grant(f"{BACK}/?error=access_denied&state=another")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "hello", "http://[", "?code=c", "http://x/?code=&state=STATE", "http://x/?state=STATE", "\udc80?code=c"],
+)
+def test_what_is_no_answer(server: AuthorizationServer, answer: str) -> None:
+    asked = consent(server)
+    state = asked.url.partition("state=")[2].partition("&")[0]
+    with pytest.raises(BadInputError, match="no answer to what"):
+        asked.grant(answer.replace("STATE", state))
+    assert server.asked == []
+
+
+def test_what_stands_in_the_address_already_stays(server: AuthorizationServer) -> None:
+    app = APP._replace(authorize_url="https://auth.example/authorize?access_type=offline&tenant=t", extra={})
+    asked = consent(server, app)
+    assert "tenant=t" in asked.url
+    assert is_whole(asked.grant(server.consent(asked.url)))
+
+
+def is_whole(grant: Any) -> bool:
+    return set(grant) == {"access_token", "refresh_token", "expires_at", "scope"}
+
+
+def test_a_public_client_shows_no_secret() -> None:
+    server = AuthorizationServer(secret=None)
+    asked = consent(server, APP._replace(client_secret=""))
+    assert is_whole(asked.grant(server.consent(asked.url)))
+    assert "client_secret" not in server.asked[0]
 
 
 # -- what is never said -----------------------------------------------------------------------------------------------
