@@ -19,6 +19,8 @@ from typing import Final, Self
 from headrace.errors import BadInputError, UnavailableError
 
 MASTER_BYTES: Final = 32
+_REMEMBERED: Final = 4_096
+"""Pseudonyms: of one event the same few texts are asked for again and again."""
 _PSEUDONYM: Final = re.compile(r"p-[a-z2-7]{26}\Z")
 
 
@@ -30,6 +32,7 @@ class Keys:
             raise BadInputError(f"the master key must be {MASTER_BYTES} bytes")
         self._master: Final = master
         self._account = lru_cache(maxsize=65_536)(self._derive)
+        self._pseudonym = lru_cache(maxsize=_REMEMBERED)(self._hide)
 
     def _derive(self, tenant: str, account: str) -> bytes:
         return hmac.digest(self._master, f"account\0{tenant}\0{account}".encode(), "sha256")
@@ -44,14 +47,15 @@ class Keys:
 
         :raises BadInputError: the text is not Unicode (half a surrogate pair).
         """
-        if _PSEUDONYM.match(text):
-            return text
+        return text if _PSEUDONYM.match(text) else self._pseudonym(tenant, account, text)
+
+    def _hide(self, tenant: str, account: str, text: str) -> str:
         try:
             said = b"pseudonym\0" + text.encode()
         except UnicodeEncodeError as error:
             raise BadInputError(f"{text[:60]!r} holds half a surrogate pair: send Unicode text") from error
         digest = hmac.digest(self._account(tenant, account), said, "sha256")
-        return "p-" + base64.b32encode(digest)[:26].decode().lower()
+        return "p-" + base64.b32encode(digest[:20])[:26].decode().lower()
 
     def sealing(self, purpose: str) -> bytes:
         """32 bytes to seal with what is kept for ``purpose``, which tell nothing of any other key."""

@@ -1,6 +1,6 @@
 """What a source hands over: an event that is not on the log yet."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any, NamedTuple, Protocol
 
 
@@ -32,8 +32,13 @@ class KnownEntity(NamedTuple):
 class Known(Protocol):
     """The state that earlier syncs led to, as far as the log goes."""
 
-    def where(self, kind: str, **columns: str) -> Iterator[KnownEntity]:
-        """The entities of ``kind`` in this account whose typed columns (or whose ``id``) have these values."""
+    def where(self, kind: str, **columns: str | Set[str]) -> Iterator[KnownEntity]:
+        """The entities of ``kind`` in this account whose typed columns (or whose ``id``) have these values, by id. They
+        are read some at a time, each as it is by then: go through them and keep none, for there may be more than memory
+        should hold.
+
+        Of one column it may be a set of values, of which each entity has one. What is asked for so is looked up, where
+        the column is indexed, even if the set has but one value; a single value sorts out what is gone through."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 from headrace.errors import NotFoundError, UnavailableError
@@ -67,15 +67,19 @@ class Feed:
         row = self._row()
         return Begun(sync, row.cursor if row is not None else None, self)
 
-    def where(self, kind: str, **columns: str) -> Iterator[KnownEntity]:
+    def where(self, kind: str, **columns: str | Set[str]) -> Iterator[KnownEntity]:
         """See :class:`headrace.producers.event.Known`."""
         found = self._kinds.get(kind)
         if found is None:
             raise NotFoundError(f"there is no entity kind {kind!r} here; install the package that brings it")
-        with self._tables.snapshot() as reader:
-            rows = tables_known.entities_where(reader, found, self._tenant, self._account, columns)
-        for row in rows:
-            yield KnownEntity(row.id, row.state, f"{row.head_offset}.{row.head_check.hex()}")
+        for asked in _in_parts(columns):
+            after: str | None = ""
+            while after is not None:
+                with self._tables.snapshot() as reader:
+                    rows = tables_known.entities_where(reader, found, self._tenant, self._account, asked, after=after)
+                for row in rows:
+                    yield KnownEntity(row.id, row.state, f"{row.head_offset}.{row.head_check.hex()}")
+                after = rows[-1].id if len(rows) == tables_known.AT_ONCE else None
 
     def found(self, sync: str, events: Sequence[NewEvent]) -> None:
         """See :class:`headrace.producers.sync.SyncPort`. A long page goes in parts, each once the one before is
@@ -141,3 +145,14 @@ class Feed:
                 f"the tables have not reached what was just appended within {_PATIENCE_SECONDS:.0f} s; the sync can be"
                 " run again at any time"
             )
+
+
+def _in_parts(columns: Mapping[str, str | Set[str]]) -> Iterator[Mapping[str, str | Set[str]]]:
+    """The same, with no set that is larger than the tables are asked for at once."""
+    many = next((name for name, values in columns.items() if not isinstance(values, str)), None)
+    if many is None:
+        yield columns
+        return
+    values = sorted(columns[many])
+    for first in range(0, len(values), tables_known.AT_ONCE):
+        yield {**columns, many: frozenset(values[first : first + tables_known.AT_ONCE])}

@@ -6,10 +6,12 @@ leads from what the log holds to that, so records that come twice, late or in di
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from headrace.errors import BadInputError, UnavailableError
 from headrace.processors.kinds.mail_thread import KIND
+from headrace.producers.aside import Aside
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
 from headrace.producers.gmail_api import Change, GmailApi, Message, Thread
 from headrace.producers.gmail_history import by_thread, retold, untold
@@ -85,42 +87,44 @@ class GmailSource:
         if address.lower() != self._address.lower():
             raise BadInputError("the grant is for another mailbox than the source's address: connect the source again")
         unchanged = lost if lost is not None and lost <= end else -1
-        seen: set[str] = set()
-        works: list[_Work] = []
-        for thread, history in self._listed():
-            if thread in seen:
-                continue
-            seen.add(thread)
-            if history > unchanged or self._known(known, thread) is None:
-                works.append(_Work(thread, []))
-            if len(works) >= _AT_ONCE:
+        with Aside() as aside:
+            works: list[_Work] = []
+            for page in self._listed():
+                fresh = {thread: history for thread, history in page if not aside.has_seen(thread)}
+                aside.see(fresh)
+                held = self._held(known, [one for one, history in fresh.items() if history <= unchanged])
+                works += [_Work(thread, []) for thread in fresh if thread not in held]
+                whole = len(works) - len(works) % _AT_ONCE
+                yield from self._told(works[:whole], known, full=True)
+                works = works[whole:]
+            yield from self._told(works, known, full=True)
+            # A thread may have moved between two pages, unseen: whether it is gone, only asking for it says.
+            missing = (_Work(thread, []) for thread in self._alive(known) if not aside.has_seen(thread))
+            while works := list(islice(missing, _AT_ONCE)):
                 yield from self._told(works, known, full=True)
-                works = []
-        yield from self._told(works, known, full=True)
-        # A thread may have moved between two pages, unseen: whether it is gone, only asking for it says.
-        missing = [thread for thread in self._held(known) if thread not in seen]
-        yield from self._told([_Work(thread, []) for thread in missing], known, full=True)
         yield Changes((), str(end), full=True)
 
-    def _listed(self) -> Iterator[tuple[str, int]]:
+    def _listed(self) -> Iterator[list[tuple[str, int]]]:
         page = None
         while True:
             found, following = self._api.threads(page)
-            yield from found
+            yield found
             if following is None:
                 return
             if following == page:
                 raise UnavailableError("Gmail names the same page of the threads again; the sync begins anew")
             page = following
 
-    def _held(self, known: Known) -> Iterator[str]:
+    def _alive(self, known: Known) -> Iterator[str]:
         for entity in known.where(KIND.name):
             thread = self._mailbox.thread(entity.id)
             if thread is not None and entity.state and not entity.state["deleted"]:
                 yield thread
 
-    def _known(self, known: Known, thread: str) -> KnownEntity | None:
-        return next(iter(known.where(KIND.name, id=self._mailbox.entity(thread))), None)
+    def _held(self, known: Known, threads: Iterable[str]) -> dict[str, KnownEntity]:
+        """What the log holds of these threads."""
+        by_id = {self._mailbox.entity(thread): thread for thread in threads}
+        return {by_id[one.id]: one for one in known.where(KIND.name, id=by_id.keys())}
 
     def _told(self, works: list[_Work], known: Known, *, full: bool) -> Iterator[Changes]:
         for first in range(0, len(works), _AT_ONCE):
@@ -129,10 +133,12 @@ class GmailSource:
     def _batch(self, works: list[_Work], known: Known, *, full: bool) -> Iterator[Changes]:
         """First what history tells exactly, and the messages of all other threads; then, held against the state that
         these led to, what else such a thread has come to."""
+        shown = [self._api.thread(thread) for thread, _ in works]
+        held = self._held(known, (thread for thread, _ in works))
         events: list[NewEvent] = []
         rest: list[tuple[str, Thread | None]] = []
-        for thread, changes in works:
-            now, before = self._api.thread(thread), self._known(known, thread)
+        for (thread, changes), now in zip(works, shown, strict=True):
+            before = held.get(thread)
             told = retold(self._mailbox, now, changes, before, self._whole) if now is not None and changes else None
             if told is not None:
                 events += told
@@ -142,10 +148,11 @@ class GmailSource:
                 events += self._messages(thread, untold(self._mailbox, now, changes, before))
         if events:
             yield Changes(tuple(events), None, full, more=True)
+            held = self._held(known, (thread for thread, _ in rest))
         events = []
         for thread, now in rest:
             labels = [self._mailbox.labels(message.labels) for message in now.messages] if now is not None else []
-            events += compared(self._mailbox, thread, picture(labels), self._known(known, thread))
+            events += compared(self._mailbox, thread, picture(labels), held.get(thread))
         if events:
             yield Changes(tuple(events), None, full, more=True)
 

@@ -117,7 +117,7 @@ class GoogleCalendarApi:
     def event(self, event: str) -> Item | None:
         """An event as it is now; ``None`` when it is gone (404, 410 ``deleted``, or cancelled)."""
         try:
-            item = _item(self._asked("GET", f"{self._events}/{quote(event, safe='')}"))
+            item = read_item(self._asked("GET", f"{self._events}/{quote(event, safe='')}"))
         except StatusError as error:
             if error.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
                 return None
@@ -154,7 +154,7 @@ class GoogleCalendarApi:
             asked = {**query, "pageToken": page} if page is not None else query
             said = self._listed(asked)
             found = EventsPage(
-                tuple(_item(one) for one in CALENDAR.some(said, "items")),
+                tuple(read_item(one) for one in CALENDAR.some(said, "items")),
                 CALENDAR.text(said, "timeZone"),
                 CALENDAR.optional_text(said, "nextPageToken"),
                 CALENDAR.optional_text(said, "nextSyncToken"),
@@ -211,7 +211,11 @@ def _meaning(error: StatusError) -> BadInputError | UnavailableError:
     )
 
 
-def _item(said: Any) -> Item:
+def read_item(said: Any) -> Item:
+    """An event as Google shows it.
+
+    :raises UnavailableError: it cannot be read; the field is named.
+    """
     cancelled = CALENDAR.mapping(said).get("status") == "cancelled"
     master = (
         CALENDAR.identifier(said, "recurringEventId")

@@ -7,18 +7,22 @@ what the log holds to what is there, so whatever comes twice or late tells nothi
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Generator, Iterable, Iterator, Set
+from contextlib import contextmanager
+from itertools import islice
+from typing import Final, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from headrace.errors import BadInputError
+from headrace.producers.aside import Aside
 from headrace.producers.calendar_difference import KIND, Place, removed, shown
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
-from headrace.producers.google_calendar_api import EventsPage, GoogleCalendarApi, Item, LostTokenError
+from headrace.producers.google_calendar_api import EventsPage, GoogleCalendarApi, Item, LostTokenError, read_item
 from headrace.producers.google_calendar_names import CalendarNames, mark_said
 from headrace.producers.google_calendar_series import Series, assembled, updated, zone_of
 from headrace.producers.marks import CalendarMark, read_calendar_mark
 
+_One = TypeVar("_One")
 _log: Final = logging.getLogger(__name__)
 _AT_ONCE: Final = 50
 """Series told together: each may take a request of its own."""
@@ -76,76 +80,65 @@ class GoogleCalendarSource:
         yield from self._everything(known, last)
 
     def _since(self, last: _Cursor, known: Known) -> Iterator[Changes]:
-        found = _Found(self._names, known, None)
-        token, zone = None, _calendar_zone(last.zone)
-        for page in self._api.events(last.token):
-            if page.zone != last.zone:
-                raise _UntoldError
-            yield from self._singles(found, page, full=False)
-            token = page.token
-        rest = list(found.rest.items())
-        for first in range(0, len(rest), _AT_ONCE):
-            events: list[NewEvent] = []
-            for series, parts in rest[first : first + _AT_ONCE]:
-                events += self._series(found, series, parts, zone)
-            if events:
-                yield Changes(tuple(events), None, full=False, more=True)
+        with Aside() as aside:
+            found = _Found(self._names, known, aside)
+            token, zone = None, _calendar_zone(last.zone)
+            for page in self._api.events(last.token):
+                if page.zone != last.zone:
+                    raise _UntoldError
+                yield from self._singles(found, page, full=False)
+                token = page.token
+            for batch in _batches(found.rest()):
+                events: list[NewEvent] = []
+                for series, parts in batch:
+                    events += self._series(found, series, parts, zone)
+                if events:
+                    yield Changes(tuple(events), None, full=False, more=True)
         yield Changes((), _Cursor(last.zone, str(token)).text, full=False)
 
     def _everything(self, known: Known, last: _Cursor | None) -> Iterator[Changes]:
         """Compare all events. Where but the token was lost, those of the version that the log holds are as it holds
         them: working out an endless series takes some 25 ms."""
-        found = _Found(self._names, known, self._held(known))
-        token, zone = None, _calendar_zone("UTC")
-        for page in self._api.events(None):
-            zone = _calendar_zone(page.zone)
-            found.trusts = last is not None and last.zone == page.zone
-            yield from self._singles(found, page, full=True)
-            token = page.token
-        rest = list(found.rest.items())
-        found.seen.update(series for series, _ in rest)
-        for first in range(0, len(rest), _AT_ONCE):
-            events: list[NewEvent] = []
-            for series, parts in rest[first : first + _AT_ONCE]:
-                events += self._told(found, series, parts.values(), zone)
-            if events:
-                yield Changes(tuple(events), None, full=True, more=True)
-        for first in range(0, len(missing := found.missing()), _AT_ONCE):
-            events = []
-            for entity in missing[first : first + _AT_ONCE]:
-                events += self._missed(found, entity, zone)
-            if events:
-                yield Changes(tuple(events), None, full=True, more=True)
+        with Aside() as aside:
+            found = _Found(self._names, known, aside)
+            token, zone = None, _calendar_zone("UTC")
+            for page in self._api.events(None):
+                zone = _calendar_zone(page.zone)
+                found.trusts = last is not None and last.zone == page.zone
+                yield from self._singles(found, page, full=True)
+                token = page.token
+            for batch in _batches(found.rest()):
+                with found.at_hand(series for series, _ in batch):
+                    events = [event for series, parts in batch for event in self._told(found, series, parts, zone)]
+                found.see(series for series, _ in batch)
+                if events:
+                    yield Changes(tuple(events), None, full=True, more=True)
+            for missing in _batches(found.missing()):
+                events = [event for entity in missing for event in self._missed(found, entity, zone)]
+                if events:
+                    yield Changes(tuple(events), None, full=True, more=True)
         yield Changes((), _Cursor(zone.key, str(token)).text, full=True)
-
-    def _held(self, known: Known) -> dict[str, KnownEntity]:
-        """What the log holds of this calendar, by resource."""
-        calendar = self._names.pseudonym(self._names.calendar)
-        return {entity.state["resource"]: entity for entity in known.where(KIND, calendar=calendar)}
 
     def _singles(self, found: "_Found", page: EventsPage, *, full: bool) -> Iterator[Changes]:
         """Tell the single events of a page, and keep the parts of series, and what is cancelled, for later."""
         zone = _calendar_zone(page.zone)
-        events: list[NewEvent] = []
         newest = {item.id: item for item in page.items}
+        singles = [item for item in newest.values() if item.is_single]
+        found.see_single(item.id for item in singles)
         for item in newest.values():
-            series = item.master or item.id
-            if item.is_single:
-                found.rest.pop(series, None)
-                found.seen.add(series)
-                found.singles.add(series)
-                events += self._told(found, series, [item], zone)
-            elif item.master is None or series not in found.singles:
-                found.singles.discard(series)
-                found.rest.setdefault(series, {})[item.id] = item
+            if not item.is_single:
+                found.see_part(item)
+        with found.at_hand(item.id for item in singles):
+            events = [event for item in singles for event in self._told(found, item.id, [item], zone)]
         if events:
             yield Changes(tuple(events), None, full, more=True)
 
-    def _series(self, found: "_Found", series: str, parts: dict[str, Item], zone: ZoneInfo) -> list[NewEvent]:
-        """What became of an event of which ``parts`` changed.
+    def _series(self, found: "_Found", series: str, said: Iterable[Item], zone: ZoneInfo) -> list[NewEvent]:
+        """What became of an event of which the parts ``said`` changed.
 
         :raises _UntoldError: fetching it does not tell.
         """
+        parts = {one.id: one for one in said}
         uid = next((one.uid for one in parts.values() if not one.cancelled), None)
         if uid is None and series not in parts:
             master = self._api.event(series)
@@ -170,7 +163,7 @@ class GoogleCalendarSource:
         if now.is_single:
             return self._told(found, event, [now], zone)
         try:
-            return self._series(found, event, {event: now}, zone)
+            return self._series(found, event, [now], zone)
         except _UntoldError:
             return []  # it changed this moment, after the sync token that was given: the next sync tells
 
@@ -205,7 +198,6 @@ class GoogleCalendarSource:
             if changed is None:
                 return []
             event = changed._replace(entity=entity, mark=mark.mark if mark is not None else None)
-        found.told.add(series)
         return [event]
 
     def _place(self, resource: str) -> Place:
@@ -213,28 +205,73 @@ class GoogleCalendarSource:
 
 
 class _Found:
-    """What a sync has come across. ``rest`` are the parts of series, and what is cancelled, by the series' id; ``seen``
-    the ids of all that is there; ``singles`` of those that do not repeat (what is left of exceptions from when they did
-    says nothing); ``told`` of those of which the log holds more than it held at the start. ``held`` is what that was,
-    by resource, where all of it was read at once. ``trusts``: what the log holds of a version is what it comes to."""
+    """What a sync has come across. Set aside are the parts of series and what is cancelled, by the series' id, and all
+    that is there: single events (what is left of exceptions from when one repeated says nothing), and series once they
+    are told. ``trusts``: what the log holds of a version is what it comes to."""
 
-    def __init__(self, names: CalendarNames, known: Known, held: Mapping[str, KnownEntity] | None) -> None:
-        self.rest: Final[dict[str, dict[str, Item]]] = {}
-        self.seen: Final[set[str]] = set()
-        self.told: Final[set[str]] = set()
-        self.singles: Final[set[str]] = set()
+    def __init__(self, names: CalendarNames, known: Known, aside: Aside) -> None:
         self.trusts = False
         self._names: Final = names
         self._known: Final = known
-        self._held: Final = held
+        self._aside: Final = aside
+        self._at_hand: dict[str, KnownEntity | None] = {}
+
+    # What the calendar shows
+
+    def see_single(self, events: Iterable[str]) -> None:
+        """These do not repeat."""
+        for some in _batches(iter(events)):
+            self._aside.drop_all(some)
+            self.see(some)
+
+    def see_part(self, item: Item) -> None:
+        """This is of a series, or is cancelled."""
+        series = item.master or item.id
+        is_single = item.master is not None and self._has_seen(series) and not self._aside.owns(series)
+        if not is_single:
+            self._aside.put(series, item.id, item.body)
+
+    def rest(self) -> Iterator[tuple[str, list[Item]]]:
+        """The series by their ids, each with what was shown of it."""
+        for parts in self._aside.owners():
+            items = [read_item(one) for one in parts]
+            yield items[0].master or items[0].id, items
+
+    def see(self, series: Iterable[str]) -> None:
+        """These are there."""
+        self._aside.see(map(self._names.pseudonym, series))
+
+    def missing(self) -> Iterator[KnownEntity]:
+        """What the log holds and the calendar does not show."""
+        for entity in self._known.where(KIND, calendar=self._names.pseudonym(self._names.calendar)):
+            if not entity.state["removed"] and not self._aside.has_seen(entity.state["resource"]):
+                yield entity
+
+    def _has_seen(self, series: str) -> bool:
+        return self._aside.has_seen(self._names.pseudonym(series))
+
+    # What the log holds
+
+    @contextmanager
+    def at_hand(self, series: Iterable[str]) -> Generator[None]:
+        """Meanwhile :meth:`known` knows of these, which are asked for together."""
+        self._at_hand = dict.fromkeys(map(self._names.pseudonym, series))
+        for entity in self._held(self._at_hand.keys()):
+            if self._at_hand[entity.state["resource"]] is None:
+                self._at_hand[entity.state["resource"]] = entity
+        try:
+            yield
+        finally:
+            self._at_hand = {}
 
     def known(self, series: str) -> KnownEntity | None:
         """What the log holds of an event, by the place that it has in the calendar."""
         resource = self._names.pseudonym(series)
-        if self._held is not None and series not in self.told:
-            return self._held.get(resource)
+        return self._at_hand[resource] if resource in self._at_hand else next(self._held({resource}), None)
+
+    def _held(self, resources: Set[str]) -> Iterator[KnownEntity]:
         calendar = self._names.pseudonym(self._names.calendar)
-        return _fact(self._known.where(KIND, calendar=calendar, resource=resource))
+        return self._known.where(KIND, calendar=calendar, resource=resources)
 
     def holds(self, series: str, version: str) -> bool:
         """Whether the log holds this version of an event."""
@@ -253,16 +290,15 @@ class _Found:
                 return known, mark.entity
         return None, self._names.entity(series)
 
-    def missing(self) -> list[KnownEntity]:
-        """What the log holds and the calendar does not show."""
-        seen = {self._names.pseudonym(one) for one in self.seen}
-        held = self._held or {}
-        return [one for resource, one in held.items() if resource not in seen and not one.state["removed"]]
-
 
 def _fact(entities: Iterator[KnownEntity]) -> KnownEntity | None:
     """The one that there is; ``None`` also where it has only been proposed so far."""
     return next((one for one in entities if one.state), None)
+
+
+def _batches(ones: Iterator[_One]) -> Iterator[list[_One]]:
+    while batch := list(islice(ones, _AT_ONCE)):
+        yield batch
 
 
 def _calendar_zone(name: str) -> ZoneInfo:

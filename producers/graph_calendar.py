@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final, NamedTuple
 
@@ -209,6 +209,7 @@ class _Comparison:
         full: bool,
     ) -> None:
         self._api, self._window, self._told, self._known, self._at, self._full = api, window, told, known, place, full
+        self._mine: Final = place(window.calendar, "").pseudonym(window.calendar)
         self._placed: set[str] = set()
         self._vacated: set[str] = set()
         self._here: dict[str, KnownEntity] = {}
@@ -216,15 +217,14 @@ class _Comparison:
     def events(self, source: GraphCalendarSource) -> Iterator[NewEvent]:
         """The events, in the order of their ids at Graph; what is gone comes last."""
         pseudonym, listed = source.pseudonym, source.listed(self._window)
-        for entity in self._known.where(KIND, calendar=pseudonym(self._window.calendar)):
-            if entity.state and not entity.state["removed"]:
-                self._here[entity.state["resource"]] = entity
         singles = {one.id: one for one in listed if one.series is None}
         series: dict[str, list[Shown]] = {}
         for one in listed:
             if one.series is not None:
                 series.setdefault(one.series, []).append(one)
         there = {pseudonym(one) for one in (*singles, *series)}
+        touched = there | {pseudonym(one) for one in self._told.changed | self._told.left}
+        self._here = {one.state["resource"]: one for one in self._alive(resource=touched)}
         asked = self._asked(source, (singles.keys() | series.keys()), pseudonym)
         self._vacated = {pseudonym(one) for one, said in asked.items() if said is None} | self._missing(source, there)
         for event in sorted(singles.keys() | series.keys() | asked.keys()):
@@ -251,10 +251,20 @@ class _Comparison:
         passed over, so the view is listed once more before anything counts as gone."""
         if not self._full:
             return set()
-        missing = {one for one, entity in self._here.items() if one not in there and self._in_view(entity)}
+        missing = set[str]()
+        for entity in self._alive():
+            resource = entity.state["resource"]
+            if resource not in there and self._in_view(entity):
+                self._here[resource] = entity
+                missing.add(resource)
         if missing:
             missing -= {source.pseudonym(one.series or one.id) for one in source.listed(self._window)}
         return missing
+
+    def _alive(self, **columns: Set[str]) -> Iterator[KnownEntity]:
+        """What the log takes to be in this calendar."""
+        found = self._known.where(KIND, calendar=self._mine, **columns)
+        return (entity for entity in found if entity.state and not entity.state["removed"])
 
     def _in_view(self, entity: KnownEntity) -> bool:
         start, end, state = self._window.start, self._window.end, entity.state
@@ -339,7 +349,8 @@ class _Comparison:
         if entity is None or entity.state["removed"]:
             return False
         resource = entity.state["resource"]
-        return resource in self._here and resource not in self._vacated
+        is_here = entity.state["calendar"] == self._mine or resource in self._here
+        return is_here and resource not in self._vacated
 
 
 def _transaction(said: Mapping[str, Any]) -> str | None:

@@ -7,10 +7,12 @@ a move is one change, whichever of its two halves comes first.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from headrace.errors import BadInputError
 from headrace.processors.kinds.mail_thread import KIND
+from headrace.producers.aside import Aside
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
 from headrace.producers.graph_api import GRAPH, GraphApi, SyncStateLostError, literal, segment, text
 from headrace.producers.graph_folders import Cursor, Folders, all_folders, changed_folders, folder_path
@@ -151,16 +153,14 @@ class GraphMailSource:
     def _bereft(self, reading: Reading, known: Known) -> Iterator[str]:
         """Where a message was deleted for good, nothing says any more which thread it was in. So all are looked at,
         a thousand messages with a request: the threads that are not what the log holds."""
-        threads: dict[str, list[Message]] = {}
-        for said in self._api.listed("me/messages", {"$select": STATE, "$top": _PAGE}):
-            message = read_message(said, self._mailbox)
-            threads.setdefault(message.thread, []).append(message)
-        for entity in known.where(KIND.name):
-            thread = self._mailbox.thread(entity.id)
-            if thread is None or not entity.state or entity.state["deleted"]:
-                continue
-            if compared(self._mailbox, thread, reading.picture(threads.get(thread, ())), entity):
-                yield thread
+        with Aside() as aside:
+            for said in self._api.listed("me/messages", {"$select": STATE, "$top": _PAGE}):
+                message = GRAPH.identifier(said, "id")
+                aside.put(thread_of(said, message), message, said)
+            for thread, entity in self._alive(known):
+                ones = [read_message(said, self._mailbox) for said in aside.of(thread)]
+                if compared(self._mailbox, thread, reading.picture(ones), entity):
+                    yield thread
 
     def _conversation(self, thread: str) -> list[Message]:
         """A thread's messages now, whatever folder they lie in."""
@@ -180,33 +180,35 @@ class GraphMailSource:
         the next ones. ``lost``: up to when (but for a day) the cursor that Graph forgot had seen messages."""
         self._check_owner()
         folders, tree = all_folders(self._api)
-        messages, links = self._listed(folders)
-        reading = Reading(self._mailbox, folders)
-        threads: dict[str, list[Message]] = {}
-        for one in sorted(messages.values(), key=lambda one: one.born):
-            threads.setdefault(one.thread, []).append(one)
-        del messages
-        newest = max((ones[-1].born for ones in threads.values()), default=0)
-        held = {entity.id: entity for entity in known.where(KIND.name) if self._mailbox.thread(entity.id) is not None}
-        since = lost - 24 * 3_600_000
-        works: list[tuple[str, set[str], list[Message]]] = []
-        for thread, ones in threads.items():
-            recent = {one.id for one in ones if one.born > since}
-            entity = held.pop(self._mailbox.entity(thread), None)
-            if entity is None:
-                works.append((thread, recent, ones))
-            elif self._differs(reading, ones, recent, entity):
-                works.append((thread, recent, self._conversation(thread)))
-            if len(works) >= _AT_ONCE:
+        with Aside() as aside:
+            newest, links = self._listed(folders, aside)
+            reading = Reading(self._mailbox, folders)
+            differing = self._differing(reading, aside, lost - 24 * 3_600_000, known)
+            while works := list(islice(differing, _AT_ONCE)):
                 yield from self._told(reading, works, known, full=True)
-                works = []
-        yield from self._told(reading, works, known, full=True)
-        # A message may have moved between two folders' rounds, unseen: whether it is gone, only asking says.
-        for batch in _batches([one for one in held.values() if one.state and not one.state["deleted"]]):
-            missing = [str(self._mailbox.thread(entity.id)) for entity in batch]
-            works = [(thread, set[str](), self._conversation(thread)) for thread in missing]
-            yield from self._told(reading, works, known, full=True)
+            # A message may have moved between two folders' rounds, unseen: whether it is gone, only asking says.
+            missing = (thread for thread, _ in self._alive(known) if not aside.owns(thread))
+            while threads := list(islice(missing, _AT_ONCE)):
+                gone = [(thread, set[str](), self._conversation(thread)) for thread in threads]
+                yield from self._told(reading, gone, known, full=True)
         yield Changes((), Cursor(folders, tree, links, newest).write(), full=True)
+
+    def _differing(
+        self, reading: Reading, aside: Aside, since: int, known: Known
+    ) -> Iterator[tuple[str, set[str], list[Message]]]:
+        """The threads that may not be what the log holds, the ids of their messages born after ``since``, and all their
+        messages."""
+        owners = aside.owners()
+        while batch := list(islice(owners, _AT_ONCE)):
+            shown = [[read_message(said, self._mailbox) for said in one] for one in batch]
+            held = self._held(known, (ones[0].thread for ones in shown))
+            for ones in shown:
+                thread, recent = ones[0].thread, {one.id for one in ones if one.born > since}
+                entity = held.get(thread)
+                if entity is None:
+                    yield thread, recent, sorted(ones, key=lambda one: one.born)
+                elif self._differs(reading, ones, recent, entity):
+                    yield thread, recent, self._conversation(thread)
 
     def _check_owner(self) -> None:
         said = self._api.get("me", {"$select": "id,mail,userPrincipalName"})
@@ -214,25 +216,27 @@ class GraphMailSource:
         if self._mailbox.address not in names:
             raise BadInputError("the grant is for another mailbox than the source's address: connect the source again")
 
-    def _listed(self, folders: Folders) -> tuple[dict[str, Message], dict[str, str]]:
-        """All messages by id, where they were seen last, and the links to what changes from now on."""
-        messages: dict[str, Message] = {}
+    def _listed(self, folders: Folders, aside: Aside) -> tuple[int, dict[str, str]]:
+        """Set all messages aside, each as it was seen last. Returns when the newest was born, and the links to what
+        changes from now on."""
+        newest = 0
         links: dict[str, str] = {}
         for folder in folders.followed():
             try:
                 for page in self._api.delta(f"{folder_path(folder)}/delta", {"$select": SELECT}):
                     for said in page.items:
                         if "@removed" in said:
-                            messages.pop(GRAPH.identifier(said, "id"), None)
-                        else:
-                            message = read_message(said, self._mailbox)
-                            messages[message.id] = message
+                            aside.drop(GRAPH.identifier(said, "id"))
+                            continue
+                        message = read_message(said, self._mailbox)
+                        aside.put(message.thread, message.id, said, message.born)
+                        newest = max(newest, message.born)
                     if page.link is not None:
                         links[folder] = page.link
             except StatusError as error:
                 if error.status != _NOT_FOUND:
                     raise
-        return messages, links
+        return newest, links
 
     def _differs(self, reading: Reading, ones: list[Message], recent: set[str], known: KnownEntity) -> bool:
         mail = reading.mail(ones)
@@ -249,28 +253,40 @@ class GraphMailSource:
         self, reading: Reading, works: list[tuple[str, set[str], list[Message]]], known: Known, *, full: bool
     ) -> Iterator[Changes]:
         """First the messages; then, held against the state that these led to, what else a thread has come to."""
-        events: list[NewEvent] = []
+        threads = [thread for thread, *_ in works]
+        held, events = self._held(known, threads), list[NewEvent]()
         for thread, touched, ones in works:
             mail = reading.mail(ones)
-            new = untold(self._mailbox, mail, touched, self._known(known, thread))
+            new = untold(self._mailbox, mail, touched, held.get(thread))
             events += [self._message(reading, message, mail) for message in new]
         if events:
             yield Changes(tuple(events), None, full, more=True)
-        revived: list[NewEvent] = []
+            held = self._held(known, threads)
+        revived = list[NewEvent]()
         for thread, _, ones in works:
-            mail, entity = reading.mail(ones), self._known(known, thread)
+            mail, entity = reading.mail(ones), held.get(thread)
             if mail and entity is not None and entity.state and entity.state["deleted"]:
                 revived.append(self._message(reading, mail[-1], mail, again=entity.head))
         if revived:
             yield Changes(tuple(revived), None, full, more=True)
+            held = self._held(known, threads)
         events = []
         for thread, _, ones in works:
-            events += compared(self._mailbox, thread, reading.picture(ones), self._known(known, thread))
+            events += compared(self._mailbox, thread, reading.picture(ones), held.get(thread))
         if events:
             yield Changes(tuple(events), None, full, more=True)
 
-    def _known(self, known: Known, thread: str) -> KnownEntity | None:
-        return next(iter(known.where(KIND.name, id=self._mailbox.entity(thread))), None)
+    def _held(self, known: Known, threads: Iterable[str]) -> dict[str, KnownEntity]:
+        """What the log holds of these threads."""
+        by_id = {self._mailbox.entity(thread): thread for thread in threads}
+        return {by_id[one.id]: one for one in known.where(KIND.name, id=by_id.keys())}
+
+    def _alive(self, known: Known) -> Iterator[tuple[str, KnownEntity]]:
+        """The threads of this mailbox that the log takes to be there."""
+        for entity in known.where(KIND.name):
+            thread = self._mailbox.thread(entity.id)
+            if thread is not None and entity.state and not entity.state["deleted"]:
+                yield thread, entity
 
     def _message(self, reading: Reading, message: Message, mail: list[Message], again: str | None = None) -> NewEvent:
         copies = [one for one in mail if one.key == message.key]

@@ -1,8 +1,9 @@
 """What producers ask of the tables: where a source left off, and which entities are already known."""
 
-import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Set
+from typing import Any, Final, NamedTuple
+
+import orjson
 
 from headrace.errors import BadInputError
 from headrace.processors.core.kind import Kind
@@ -10,14 +11,23 @@ from headrace.processors.core.model import SourceRow
 from headrace.projections.port import Reader
 from headrace.projections.rows import source_row
 
+AT_ONCE: Final = 200
+"""Entities read together, and values asked for together."""
+
 
 class KnownRow(NamedTuple):
-    """An entity's id, its deciding state (empty before the first fact), and its head."""
+    """An entity's id, its deciding state as JSON (``None`` before the first fact), and its head."""
 
     id: str
-    state: Mapping[str, Any]
+    text: str | None
     head_offset: int
     head_check: bytes
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The deciding state, empty before the first fact."""
+        state: dict[str, Any] = orjson.loads(self.text) if self.text is not None else {}
+        return state
 
 
 def source(reader: Reader, tenant: str, account: str, name: str) -> SourceRow | None:
@@ -40,8 +50,12 @@ def hinted(reader: Reader) -> list[tuple[str, str, str]]:
     return [(row["tenant"], row["account"], row["source"]) for row in rows]
 
 
-def entities_where(reader: Reader, kind: Kind, tenant: str, account: str, columns: Mapping[str, str]) -> list[KnownRow]:
-    """The entities of a kind in an account whose typed columns (or ``id``) have these values, by id.
+def entities_where(
+    reader: Reader, kind: Kind, tenant: str, account: str, columns: Mapping[str, str | Set[str]], *, after: str = ""
+) -> list[KnownRow]:
+    """The next entities of a kind in an account whose id is greater than ``after`` and whose typed columns (or ``id``)
+    have these values, or one of a set (up to :data:`AT_ONCE`, and not empty): by id, :data:`AT_ONCE` at the most. What
+    is asked for by a set is looked up in the column's index; else the account's entities are gone through.
 
     :raises BadInputError: the kind has no such column.
     """
@@ -49,18 +63,24 @@ def entities_where(reader: Reader, kind: Kind, tenant: str, account: str, column
     unknown = sorted(set(columns) - own - {"id"})
     if unknown:
         raise BadInputError(f"{kind.name} has no column {', '.join(unknown)}; it has {', '.join(sorted(own))}")
-    conditions = "".join(f" AND {name} = :{name}" for name in columns)
+    conditions, parameters = "", {"tenant": tenant, "account": account, "after": after}
+    for name, wanted in columns.items():
+        if isinstance(wanted, str):
+            conditions += f" AND {name} = :{name}"
+            parameters[name] = wanted
+            continue
+        # The last one repeated: a statement that is the same for few values and for many is prepared once.
+        values = sorted(wanted)
+        named = {f"{name}_{at}": values[min(at, len(values) - 1)] for at in range(max(AT_ONCE, len(values)))}
+        parameters |= named
+        among = f"{name} IN ({', '.join(f':{one}' for one in named)})"
+        # SQLite takes an account to have some ten entities, and would go through all of them: so it is told to use the
+        # column's index, which holds ids as well.
+        inner = f"SELECT id FROM {kind.table} WHERE tenant = :tenant AND account = :account AND {among}"  # noqa: S608
+        conditions += f" AND {among}" if name == "id" else f" AND id IN ({inner})"
     sql = (
         f"SELECT id, state, head_offset, head_check FROM {kind.table}"  # noqa: S608 - names of the kind's own columns
-        f" WHERE tenant = :tenant AND account = :account{conditions} ORDER BY id"
+        f" WHERE tenant = :tenant AND account = :account{conditions} AND id > :after ORDER BY id LIMIT {AT_ONCE}"
     )
-    rows = reader.rows(sql, {"tenant": tenant, "account": account, **columns})
-    return [
-        KnownRow(
-            row["id"],
-            json.loads(row["state"]) if row["state"] is not None else {},
-            row["head_offset"],
-            row["head_check"],
-        )
-        for row in rows
-    ]
+    rows = reader.rows(sql, parameters)
+    return [KnownRow(row["id"], row["state"], row["head_offset"], row["head_check"]) for row in rows]

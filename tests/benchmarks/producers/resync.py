@@ -1,4 +1,7 @@
-"""A calendar of many events is read for the first time; then its cursor is lost, and it is read and compared whole."""
+"""A calendar of many events is read for the first time; then its cursor is lost, and it is read and compared whole.
+
+The double and each of the two syncs run in processes of their own, so that each one's memory is its own.
+"""
 
 import json
 import resource
@@ -6,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,106 +21,97 @@ from headrace.producers.source_syncs import ProviderSetup, SourceSyncs
 from headrace.producers.vault_sqlite import SqliteVault
 from headrace.store import Store
 from tests.benchmarks.figures import Figure, show
-from tests.doubles.google_calendar import READ, GoogleCalendarDouble
+from tests.benchmarks.producers.calendars import CHANGED, LOSE
 from tests.doubles.google_calendar_desk import ADDRESS
-from tests.doubles.http import Grant, Reply, Request, transport
-from tests.providers.google_calendar_parts import BASE
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
-_CHANGED: Final = 100
-"""Of so many events one is edited while nobody looks."""
+_SOURCE: Final = Connected("bench", "ann", "calendar", "google_calendar", {"calendar": ADDRESS})
 
 
-class _Timed:
-    """A double, and how long it takes itself."""
+class _Calendar:
+    """A process of :mod:`tests.benchmarks.producers.calendars`."""
 
-    def __init__(self, double: GoogleCalendarDouble) -> None:
-        self._double = double
-        self.seconds, self.asked = 0.0, 0
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process: Final = process
+        self.begun: Final = self._heard()
 
-    def answer(self, request: Request) -> Reply:
-        """See :class:`tests.doubles.http.Service`."""
-        begun = time.perf_counter()
+    def done(self, line: str = "") -> dict[str, Any]:
+        """What it has done so far."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        return self._heard()
+
+    def _heard(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the double ended with {self._process.wait()}: what it said is above")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+@contextmanager
+def _calendar(events: int) -> Generator[_Calendar]:
+    command = [sys.executable, "-m", "tests.benchmarks.producers.calendars", str(events)]
+    with subprocess.Popen(
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True
+    ) as process:
         try:
-            return self._double.answer(request)
+            yield _Calendar(process)
         finally:
-            self.seconds += time.perf_counter() - begun
-            self.asked += 1
+            assert process.stdin is not None
+            process.stdin.close()
+
+
+def _sync(directory: Path, url: str, token: str) -> None:
+    """One sync, in a process of its own: its memory at the most is this sync's."""
+    with Store(directory / "store", writer=True, partitions=2) as store:
+        connections = Connections(SqliteVault(directory), store.keys)
+        connections.add(_SOURCE, {"access_token": token, "expires_at": time.time() + 36_000})
+        setups = {"google_calendar": ProviderSetup(GoogleCalendar(), f"{url}/calendar/v3/")}
+        syncs = SourceSyncs(store, connections, setups, None)
+        before, cpu, begun = _megabytes(), time.process_time(), time.perf_counter()
+        synced = syncs.sync(key_of(_SOURCE))
+        spent = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - cpu}
+    print(json.dumps({**spent, "before": before, "most": _megabytes(), "events": synced.events, "full": synced.full}))
 
 
 def _megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _measure(events: int) -> None:
-    """In a process of its own: its memory is this work's, besides what the double holds."""
-    double = GoogleCalendarDouble(Grant([READ]))
-    for number in range(events):
-        hour, day = 8 + number % 10, 1 + number % 28
-        when = (
-            {"dateTime": f"2026-11-{day:02d}T{hour:02d}:00:00Z"},
-            {"dateTime": f"2026-11-{day:02d}T{hour:02d}:30:00Z"},
-        )
-        double.insert(
-            start=when[0], end=when[1], attendees=[{"email": "bob@example.com", "responseStatus": "accepted"}]
-        )
-    timed = _Timed(double)
-    source = Connected("bench", "ann", "calendar", "google_calendar", {"calendar": ADDRESS})
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
-        directory = Path(name)
-        with Store(directory / "store", writer=True, partitions=2) as store:
-            connections = Connections(SqliteVault(directory), store.keys)
-            connections.add(source, {"access_token": double.grant.token, "expires_at": time.time() + 36_000})
-            setups = {"google_calendar": ProviderSetup(GoogleCalendar(), BASE, None)}
-            syncs = SourceSyncs(store, connections, setups, None, transport=transport(timed))
-            before = _megabytes()
-            first = _one(syncs, source, timed)
-            double.forget(ADDRESS)
-            for number, stored in enumerate(list(double.events[ADDRESS].values())):
-                if number % _CHANGED == 0:
-                    double.edit(stored, summary="Moved to another room")
-            double.forget(ADDRESS)
-            again = _one(syncs, source, timed)
-    print(json.dumps({"first": first, "again": again, "before": before, "most": _megabytes()}))
-
-
-def _one(syncs: SourceSyncs, source: Connected, timed: _Timed) -> dict[str, Any]:
-    seconds, asked, begun = timed.seconds, timed.asked, time.perf_counter()
-    synced = syncs.sync(key_of(source))
-    spent = time.perf_counter() - begun
-    return {
-        "seconds": spent,
-        "double": timed.seconds - seconds,
-        "asked": timed.asked - asked,
-        "events": synced.events,
-        "full": synced.full,
-    }
+def _measured(directory: Path, calendar: _Calendar) -> dict[str, Any]:
+    """A sync, and what the double did for it."""
+    before, begun = calendar.done(), calendar.begun
+    command = [sys.executable, "-m", "tests.benchmarks.producers.resync", str(directory), begun["url"], begun["token"]]
+    done = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    after = calendar.done()
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found | {"double": after["seconds"] - before["seconds"], "asked": after["asked"] - before["asked"]}
 
 
 def run(events: int) -> None:
     """Measure and print."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.producers.resync", str(events)],
-        cwd=_ROOT,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    said = json.loads(done.stdout.splitlines()[-1])
+    with _calendar(events) as calendar, tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
+        first = _measured(Path(name), calendar)
+        calendar.done(LOSE)
+        again = _measured(Path(name), calendar)
     figures: list[Figure] = []
-    for name, one in (("first sync", said["first"]), ("cursor lost", said["again"])):
+    for title, one in (("first sync", first), ("cursor lost", again)):
         if not one["full"]:
-            raise RuntimeError(f"{name}: it was not read whole")
-        figures.append(Figure(f"{name}: whole", one["seconds"], "s"))
+            raise RuntimeError(f"{title}: it was not read whole")
+        figures.append(Figure(f"{title}: whole", one["seconds"], "s"))
         figures.append(
-            Figure(f"{name}: of which the double", one["double"], "s", one["double"] / one["seconds"], "whole")
+            Figure(f"{title}: of which the double", one["double"], "s", one["double"] / one["seconds"], "whole")
         )
-        figures.append(Figure(f"{name}: requests", one["asked"], ""))
-        figures.append(Figure(f"{name}: events emitted", one["events"], ""))
-    figures.append(Figure("memory before, the double's events in it", said["before"], "MB"))
-    figures.append(Figure("memory at the most", said["most"], "MB"))
-    show(f"A calendar of {events:,} events; 1 in {_CHANGED} is edited while its cursor is lost", figures)
+        figures.append(Figure(f"{title}: processor time, without the double's", one["cpu"], "s"))
+        figures.append(Figure(f"{title}: requests", one["asked"], ""))
+        figures.append(Figure(f"{title}: events emitted", one["events"], ""))
+        figures.append(Figure(f"{title}: memory before", one["before"], "MB"))
+        figures.append(Figure(f"{title}: memory at the most", one["most"], "MB"))
+    show(f"A calendar of {events:,} events; 1 in {CHANGED} is edited while its cursor is lost", figures)
 
 
 if __name__ == "__main__":
-    _measure(int(sys.argv[1]))
+    _sync(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -46,7 +46,7 @@ class Site:
             connected = Connected(_TENANT, account, "gmail", "gmail", settings)
             self.connections.add(connected, {"access_token": double.grant.token, "expires_at": NOW + 3_600})
         gmail = provider(Certificates(ONE).keys)
-        setups = {"gmail": ProviderSetup(gmail, BASE, None)}
+        setups = {"gmail": ProviderSetup(gmail, BASE)}
         way = transport(self.mailboxes)
         self.syncs = SourceSyncs(
             store, self.connections, setups, "https://headrace.example", transport=way, clock=_clock
