@@ -145,12 +145,13 @@ class _Comparison:
         self._by_id: dict[str, KnownEntity] = {}
         self._by_uid: dict[str, str] = {}
         self._at: dict[str, list[KnownEntity]] = {}
-        columns = [{}] if full else [{"resource": pseudonym(path)} for path in (*listing.members, *listing.gone)]
-        for more in columns:
-            for entity in known.where(KIND, calendar=pseudonym(calendar), **more):
-                if not entity.state["removed"]:
-                    self._by_id[entity.id] = entity
-                    self._at.setdefault(entity.state["resource"], []).append(entity)
+        paths = {pseudonym(path) for path in (*listing.members, *listing.gone)}
+        mine = pseudonym(calendar)
+        here = known.where(KIND, calendar=mine) if full else known.where(KIND, calendar=mine, resource=paths)
+        for entity in here:
+            if not entity.state["removed"]:
+                self._by_id[entity.id] = entity
+                self._at.setdefault(entity.state["resource"], []).append(entity)
 
     def outdated(self) -> dict[str, Member]:
         """The members of which the log does not hold this very version."""

@@ -2,6 +2,7 @@
 
 import email.utils
 import json
+import logging
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 _DEFAULT_RETRY_SECONDS: Final = 1.0
 _MOST_RETRY_SECONDS: Final = 3_600.0
 _PACKING: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+# The library writes every address to its loggers, and that of a Google calendar has somebody's e-mail address in it.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class ThrottledError(UnavailableError):

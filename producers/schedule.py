@@ -2,19 +2,23 @@
 
 Pure: time is an argument, in seconds of any clock that only goes forward.
 
-Sources that answer well share the *fast* lanes. One that fails, or takes long, is moved to the *slow* lanes until it
-does well again, and while it runs it no longer counts against the fast ones. So the worst that many broken sources do
-to a good one is to take threads; how many threads there are at the most is far more than there are lanes.
+Each group of sources (a provider's) has lanes and threads of its own. In a group, those that did well and soon share
+the *fast* lanes, those that took long the *slow* ones, those that failed the *failing* ones. A sync takes up its lane
+for ``slow_after`` seconds, and from then on only a thread, of which the slow ones may have three quarters and the
+failing ones half. So whoever hangs holds others up for a moment while it begins, and what hangs for good leaves threads
+to those that did better; another provider's sources never notice.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from math import inf
 from typing import Final, Literal, NamedTuple
 
 Outcome = Literal["done", "failed", "refused"]
 """``failed``: asking again later may work. ``refused``: somebody must mend something first; it is asked rarely."""
+Manner = Literal["fast", "slow", "failing"]
+"""How a source did the last time; of a new one nothing bad is known."""
 
 
 class SourceKey(NamedTuple):
@@ -27,10 +31,10 @@ class SourceKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often, how many at once, and how long to wait after a failure; times in seconds.
+    """How often, how many at once of each group, and how long to wait after a failure; times in seconds.
 
     ``period``: how often a source is looked at when nothing hints (notifications get lost). ``slow_after``: a sync that
-    takes longer makes its source a slow one.
+    takes longer makes its source a slow one. ``slow_lanes`` there are for the slow, and as many for the failing ones.
     """
 
     period: float = 300.0
@@ -42,26 +46,47 @@ class Pace:
     longest_retry: float = 300.0
     refused_retry: float = 900.0
 
+    def lanes(self, manner: Manner) -> int:
+        """How many may be in their first ``slow_after`` seconds at once."""
+        return self.fast_lanes if manner == "fast" else self.slow_lanes
+
+    def most(self, manner: Manner) -> int:
+        """How many threads may be taken when one more begins."""
+        return {"fast": self.threads, "slow": self.threads * 3 // 4, "failing": self.threads // 2}[manner]
+
 
 @dataclass(slots=True)
 class _Entry:
     due: float
     not_before: float = 0.0
     failures: int = 0
-    slow: bool = False
+    manner: Manner = "fast"
     since: float | None = None
     paused_until: float = 0.0
     asked: bool = False
 
 
-class Schedule:
-    """``random`` gives numbers in [0, 1): waits are spread by it, so that many sources do not come back at once."""
+class _Running(NamedTuple):
+    source: SourceKey
+    group: str
+    manner: Manner
+    lane_until: float
 
-    def __init__(self, pace: Pace, random: Callable[[], float]) -> None:
+
+def _one_group(_: SourceKey) -> str:
+    return ""
+
+
+class Schedule:
+    """``random`` gives numbers in [0, 1): waits are spread by it, so that many sources do not come back at once.
+    ``group`` says with which others a source shares lanes and threads."""
+
+    def __init__(self, pace: Pace, random: Callable[[], float], group: Callable[[SourceKey], str] = _one_group) -> None:
         self._pace: Final = pace
         self._random: Final = random
+        self._group: Final = group
         self._entries: Final[dict[SourceKey, _Entry]] = {}
-        self._running: Final[dict[tuple[str, str], SourceKey]] = {}
+        self._running: Final[dict[tuple[str, str], _Running]] = {}
         self._queue: list[tuple[float, SourceKey]] = []
 
     def keep(self, sources: Iterable[SourceKey], now: float) -> None:
@@ -93,24 +118,24 @@ class Schedule:
 
     def take(self, now: float) -> list[SourceKey]:
         """The sources whose sync is to begin now, those that have waited longest first; they count as running."""
-        fast = slow = 0
-        for source in self._running.values():
-            quick = self._quick_until(source) > now
-            fast, slow = fast + quick, slow + (not quick)
+        threads = Counter(one.group for one in self._running.values())
+        lanes = Counter((one.group, one.manner) for one in self._running.values() if one.lane_until > now)
         taken: list[SourceKey] = []
         passed: list[tuple[float, SourceKey]] = []
-        while self._queue and self._queue[0][0] <= now and len(self._running) < self._pace.threads:
+        while self._queue and self._queue[0][0] <= now:
             due, source = heapq.heappop(self._queue)
             entry = self._entries.get(source)
             if entry is None or entry.since is not None or entry.due != due:
                 continue  # dropped, running, or put elsewhere since
-            full = slow >= self._pace.slow_lanes if entry.slow else fast >= self._pace.fast_lanes
+            group, manner = self._group(source), entry.manner
+            full = lanes[group, manner] >= self._pace.lanes(manner) or threads[group] >= self._pace.most(manner)
             if full or source[:2] in self._running:
                 passed.append((due, source))
                 continue
             entry.since = now
-            self._running[source[:2]] = source
-            fast, slow = fast + (not entry.slow), slow + entry.slow
+            self._running[source[:2]] = _Running(source, group, manner, now + self._pace.slow_after)
+            threads[group] += 1
+            lanes[group, manner] += 1
             taken.append(source)
         for one in passed:
             heapq.heappush(self._queue, one)
@@ -127,11 +152,11 @@ class Schedule:
         entry.paused_until = now + pause
         if outcome == "done":
             entry.failures, entry.not_before = 0, now + pause
-            entry.slow = took >= self._pace.slow_after
+            entry.manner = "slow" if took >= self._pace.slow_after else "fast"
             wait = self._pace.period * (0.9 + 0.2 * self._random())
         else:
             entry.failures += 1
-            entry.slow = True
+            entry.manner = "failing"
             longest = self._pace.refused_retry if outcome == "refused" else self._pace.longest_retry
             first = longest if outcome == "refused" else self._pace.first_retry
             wait = min(longest, first * 2 ** min(entry.failures - 1, 30)) * (0.5 + 0.5 * self._random())
@@ -153,15 +178,8 @@ class Schedule:
             return None
         if self._queue[0][0] > now:
             return self._queue[0][0]
-        # It waits for a lane or for its account: one is free when a sync ends, or counts as slow.
-        return min((until for one in self._running.values() if (until := self._quick_until(one)) > now), default=None)
-
-    def _quick_until(self, source: SourceKey) -> float:
-        """Until when a running sync takes up a fast lane."""
-        entry = self._entries.get(source)
-        if entry is None or entry.slow or entry.since is None:
-            return -inf
-        return entry.since + self._pace.slow_after
+        # It waits for a lane, a thread or its account: one is free when a sync ends, or has had its lane's time.
+        return min((one.lane_until for one in self._running.values() if one.lane_until > now), default=None)
 
     @property
     def running(self) -> int:

@@ -92,7 +92,7 @@ class SourceHost:
         self._share: Final[Share] = share or Everything()
         self.figures: Final = SyncFigures()
         self._hints: Final = Hints(parts.log, parts.tables, parts.applied, parts.intake)
-        self._runner: Final = SyncRunner(self._sync, self._hinted, pace=pace)
+        self._runner: Final = SyncRunner(self._sync, self._hinted, pace=pace, group=self._provider)
         self._checks: Final = LiveChecks(parts, self._hints, self._share.holds)
         self._look_seconds: Final = look_seconds
         self._watchers: Final[dict[SourceKey, tuple[Watcher, threading.Thread]]] = {}
@@ -199,8 +199,11 @@ class SourceHost:
     def _ours(self, key: SourceKey) -> bool:
         return not self._stopping.is_set() and self._share.holds(key.tenant, key.account)
 
+    def _provider(self, key: SourceKey) -> str:
+        return self._providers.get(key, "unknown")
+
     def _sync(self, key: SourceKey) -> Synced:
-        provider = self._providers.get(key, "unknown")
+        provider = self._provider(key)
         self.figures.begun(provider)
         how: Synced | HeadraceError = _BUG
         try:

@@ -31,10 +31,15 @@ def _told_nobody(_: SourceKey, __: Synced | HeadraceError) -> None:
     """Nobody asked."""
 
 
+def _everybody(_: SourceKey) -> str:
+    return ""
+
+
 class SyncRunner:
     """Runs ``sync`` for the sources that :meth:`keep` names, from :meth:`start` to :meth:`stop`.
 
     ``hinted`` gives the sources with a hint on the log and no start after it; it is asked after every :meth:`look`.
+    ``group`` is a source's provider: what ails one of them is none of the others' business.
     """
 
     def __init__(
@@ -44,9 +49,10 @@ class SyncRunner:
         *,
         pace: Pace | None = None,
         told: Told = _told_nobody,
+        group: Callable[[SourceKey], str] = _everybody,
     ) -> None:
         self._sync, self._hinted, self._told = sync, hinted, told
-        self._schedule: Final = Schedule(pace or Pace(), random.random)
+        self._schedule: Final = Schedule(pace or Pace(), random.random, group)
         self._changed: Final = threading.Condition()
         self._threads: Final[set[threading.Thread]] = set()
         self._looking = True

@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from headrace.cli import output
 from headrace.cli.reading import rows, selected
+from headrace.errors import HeadraceError
 from headrace.processors.core.freshness import NOTHING
 from headrace.producers.intake import Intake
 from headrace.projections import freshness
 from headrace.projections.port import Tables
 from headrace.projections.rows import source_row
+from headrace.store import Store
 
 COLUMNS: Final = ("SOURCE", "ACCOUNT", "FEEDS", "COMPLETE UP TO", "LAG", "LAST SYNC", "STATE")
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -26,6 +28,25 @@ def listed(tables: Tables, intake: Intake, tenant: str | None, account: str | No
         bounds = {partition: freshness.max_staleness(reader, partition) for partition in set(places)}
     now = time.time_ns() // 1_000_000
     return [_shown(row, partition, now, bounds[partition]) for row, partition in zip(found, places, strict=True)]
+
+
+def never_begun(
+    store: Store, tenant: str | None, account: str | None, found: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The sources that are connected and of which nothing is on the log yet, so that they are not among ``found``.
+    None where this role may not see what is connected."""
+    try:
+        connected = store.connections.all()
+    except HeadraceError:
+        return []
+    there = {(one["tenant"], one["account"], one["source"]) for one in found}
+    nothing = dict.fromkeys(("complete_up_to", "sync", "started", "started_time", "synced", "hint", "lag_seconds"))
+    return [
+        {**nothing, "source": one.source, "tenant": one.tenant, "account": one.account, "feeds": [], "stale": True}
+        | {"state": "never synced"}
+        for one in sorted(connected, key=lambda one: one[:3])
+        if tenant in {None, one.tenant} and account in {None, one.account} and one[:3] not in there
+    ]
 
 
 def _shown(row: dict[str, Any], partition: int, now: int, bound: int | None) -> dict[str, Any]:
@@ -57,7 +78,7 @@ def _shown(row: dict[str, Any], partition: int, now: int, bound: int | None) -> 
 def print_list(found: list[dict[str, Any]]) -> None:
     """Sources as a table."""
     if not found:
-        output.note("headrace: no sources have synced into this store yet")
+        output.note("headrace: no sources are connected, and none has synced; `headrace source add` connects one")
         return
     output.table(
         COLUMNS,
@@ -65,7 +86,7 @@ def print_list(found: list[dict[str, Any]]) -> None:
             (
                 one["source"],
                 f"{one['tenant']}/{one['account']}",
-                ", ".join(one["feeds"]) or "all",
+                ", ".join(one["feeds"]) or ("all" if one["started"] or one["hint"] else "-"),
                 one["complete_up_to"] or "never",
                 _short(one["lag_seconds"]),
                 one["started_time"],

@@ -35,7 +35,7 @@ class Push:
         self.lost: Final[list[dict[str, str]]] = []
         self._ever: Final[set[str]] = set()
         self._calendars: Final = calendars
-        calendars.listeners.append(self._changed)
+        calendars.listeners.append(self.announce)
 
     def watch(self, calendar: str, body: dict[str, Any]) -> Reply:
         """[watch] The first message, ``sync``, may arrive before this is answered."""
@@ -78,7 +78,8 @@ class Push:
                         self.lost.append(message)
         return taken
 
-    def _changed(self, calendar: str) -> None:
+    def announce(self, calendar: str) -> None:
+        """Something changed there, or, as it happens, nothing did."""
         for channel in self.channels.values():
             if channel.calendar == calendar and self._calendars.now < channel.expires_at:
                 self._say(channel, "exists")

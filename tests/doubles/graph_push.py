@@ -11,6 +11,8 @@
           certificate and its id; RSA-OAEP with SHA-1, AES-256-CBC with PKCS7 and the first 16 bytes of the key as IV,
           HMAC-SHA256 over the encrypted bytes; tokens with aud, appid or azp, tid
 [outlook] https://learn.microsoft.com/graph/outlook-change-notifications-overview
+[again]   https://learn.microsoft.com/graph/change-notifications-delivery-webhooks: without a 2xx it is sent again, for
+          four hours; microsoft-graph-docs-contrib issues 3072 and 7644: one act, several notifications
 """
 
 import base64
@@ -49,13 +51,19 @@ _POSTED: Final = frozenset(
 
 
 class SubscriptionsDouble:
-    """The app's subscriptions. ``endpoint`` is asked at the handshake: (decoded token) → status, type, body."""
+    """The app's subscriptions. ``endpoint`` is asked at the handshake: (decoded token) → status, type, body. Their ids
+    begin with ``name``: no two of Graph's are the same."""
 
-    def __init__(self, graph: GraphDouble, endpoint: Callable[[str], tuple[int, str | None, bytes]]) -> None:
+    def __init__(
+        self, graph: GraphDouble, endpoint: Callable[[str], tuple[int, str | None, bytes]], name: str = "sub"
+    ) -> None:
+        self._name: Final = name
         self.graph: Final = graph
         self.endpoint = endpoint
         self.kept: Final[dict[str, dict[str, Any]]] = {}
         self.authorized = 0
+        self.waiting: Final[list[dict[str, Any]]] = []
+        self.delivered: Final[list[dict[str, Any]]] = []
         self._number = 0
         graph.parts.append(self.answer)
 
@@ -112,10 +120,29 @@ class SubscriptionsDouble:
             if status != 200 or kind is None or not kind.startswith("text/plain") or body != token.encode():
                 return error(400, "InvalidRequest")
         self._number += 1
-        self.kept[f"sub-{self._number}"] = {"id": f"sub-{self._number}", **said}
-        return Reply.json(201, self.kept[f"sub-{self._number}"])
+        made = f"{self._name}-{self._number}"
+        self.kept[made] = {"id": made, **said}
+        return Reply.json(201, self.kept[made])
 
     # What is sent.
+
+    def changed(self) -> None:
+        """Something changed: [again] one act may be told several times, and as updated what was created."""
+        self.waiting.extend(
+            self.notify(name, changeType=kind, id=f"n-{len(self.graph.changes)}-{len(self.waiting)}-{kind}")
+            for name, one in self.kept.items()
+            if datetime.fromisoformat(one["expirationDateTime"]).timestamp() * 1000 > self.graph.now
+            for kind in ("created", "updated")
+        )
+
+    def deliver(self, endpoint: Callable[[bytes], int], which: int = 0, most: int = 3) -> None:
+        """Some of what waits goes out in one request; [again] without a 2xx all of it comes again, in any order; and
+        what was taken may, too."""
+        there = self.waiting or self.delivered
+        batch = [there[(which + at) % len(there)] for at in range(min(most, len(there)))]
+        if batch and 200 <= endpoint(json.dumps({"value": batch}).encode()) < 300 and there is self.waiting:
+            self.delivered.extend(batch)
+            self.waiting[:] = [one for one in self.waiting if one not in batch]
 
     def notify(self, subscription: str, **more: Any) -> dict[str, Any]:
         """A change, as it stands in ``value``."""
@@ -184,24 +211,29 @@ class Certificate:
         day = datetime(2026, 1, 1, tzinfo=UTC)
         made = x509.CertificateBuilder(subject, subject, self.key.public_key(), x509.random_serial_number())
         signed = made.not_valid_before(day).not_valid_after(day + timedelta(days=400)).sign(self.key, hashes.SHA256())
-        self._der = signed.public_bytes(serialization.Encoding.DER)
-        self.text = base64.b64encode(self._der).decode()
+        self.text = base64.b64encode(signed.public_bytes(serialization.Encoding.DER)).decode()
 
     def encrypted(self, resource: Any, *, data_key: bytes | None = None) -> dict[str, Any]:
         """[rich] ``encryptedContent``."""
-        secret = data_key if data_key is not None else os.urandom(32)
-        padder = symmetric_padding.PKCS7(128).padder()
-        plain = padder.update(json.dumps(resource).encode()) + padder.finalize()
-        encryptor = Cipher(AES(secret), CBC(secret[:16])).encryptor()
-        data = encryptor.update(plain) + encryptor.finalize()
-        wrapped = self.key.public_key().encrypt(
-            secret,
-            padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None),
-        )
-        return {
-            "data": base64.b64encode(data).decode(),
-            "dataKey": base64.b64encode(wrapped).decode(),
-            "dataSignature": base64.b64encode(hmac.digest(secret, data, hashlib.sha256)).decode(),
-            "encryptionCertificateId": self.name,
-            "encryptionCertificateThumbprint": hashlib.sha1(self._der).hexdigest().upper(),
-        }
+        return encrypted(self.name, self.text, resource, data_key=data_key)
+
+
+def encrypted(name: str, certificate: str, resource: Any, *, data_key: bytes | None = None) -> dict[str, Any]:
+    """[rich] ``encryptedContent`` for a certificate as a subscription has it: its id, and base64 of its DER."""
+    der = base64.b64decode(certificate)
+    public = x509.load_der_x509_certificate(der).public_key()
+    assert isinstance(public, rsa.RSAPublicKey)
+    assert 2048 <= public.key_size <= 4096
+    secret = data_key if data_key is not None else os.urandom(32)
+    padder = symmetric_padding.PKCS7(128).padder()
+    plain = padder.update(json.dumps(resource).encode()) + padder.finalize()
+    encryptor = Cipher(AES(secret), CBC(secret[:16])).encryptor()
+    data = encryptor.update(plain) + encryptor.finalize()
+    wrapped = public.encrypt(secret, padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None))
+    return {
+        "data": base64.b64encode(data).decode(),
+        "dataKey": base64.b64encode(wrapped).decode(),
+        "dataSignature": base64.b64encode(hmac.digest(secret, data, hashlib.sha256)).decode(),
+        "encryptionCertificateId": name,
+        "encryptionCertificateThumbprint": hashlib.sha1(der).hexdigest().upper(),
+    }

@@ -1,7 +1,7 @@
 """What the log's tables would hold of calendar events, as a dictionary."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from headrace.producers.event import KnownEntity, NewEvent
@@ -20,11 +20,12 @@ class Model:
         self.heads: dict[str, str] = {}
         self.ids: set[str] = set()
 
-    def where(self, kind: str, **columns: str) -> Iterator[KnownEntity]:
+    def where(self, kind: str, **columns: str | Set[str]) -> Iterator[KnownEntity]:
         """As the protocol ``Known`` has it."""
         assert kind == "calendar.event"
-        for entity, state in self.states.items():
-            if all(state[column] == value for column, value in columns.items()):
+        for entity, state in sorted(self.states.items()):
+            held = {**state, "id": entity}
+            if all(held[name] in ({wanted} if isinstance(wanted, str) else wanted) for name, wanted in columns.items()):
                 yield KnownEntity(entity, state, self.heads[entity])
 
     def apply(self, event: NewEvent) -> None:

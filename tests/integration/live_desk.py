@@ -122,7 +122,7 @@ class LiveDesk(Desk):
         """What syncs them, not entered."""
         of = store or self.store
         # Nothing is asked over HTTP, so the base URL leads nowhere.
-        setup = ProviderSetup(self.provider, "https://scripted.invalid/", None)
+        setup = ProviderSetup(self.provider, "https://scripted.invalid/")
         syncs = SourceSyncs(of, of.connections, {NAME: setup}, None)
         return SourceHost(of, of.connections, syncs, lambda _: None, share=share, pace=pace, look_seconds=look_seconds)
 

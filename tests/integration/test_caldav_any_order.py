@@ -1,4 +1,4 @@
-"""Whatever people do and whenever we look: the events add up to what the server has."""
+"""Whatever people do, whenever we look and wherever a sync dies: the events add up to what the server has."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -49,8 +49,11 @@ class Delete(NamedTuple):
 
 
 class Sync(NamedTuple):
+    """``crash``: how many events are on the log when it dies, before its cursor is."""
+
     calendar: int
     stale: bool
+    crash: int | None = None
 
 
 texts = st.builds(
@@ -67,6 +70,7 @@ steps = st.lists(
         st.builds(Put, st.just(0), st.sampled_from(NAMES), texts),
         st.builds(Delete, st.integers(0, 9)),
         st.builds(Sync, st.integers(0, 1), st.sampled_from([False, False, True])),
+        st.builds(Sync, st.integers(0, 1), st.sampled_from([False, False, True]), st.integers(0, 3)),
     ),
     max_size=25,
 )
@@ -108,9 +112,10 @@ class Account:
             self.server.forget_sync_tokens(self.calendars[step.calendar])
         changes = self.sources[step.calendar].changes(self.cursors[step.calendar], self.model)
         assert not {event.id for event in changes.events} & self.model.ids, "every change has an id of its own"
-        for event in changes.events:
+        for event in changes.events[: step.crash]:
             self.model.apply(event)
-        self.cursors[step.calendar] = changes.cursor
+        if step.crash is None:
+            self.cursors[step.calendar] = changes.cursor
         return [event.type for event in changes.events]
 
     def shown(self) -> Iterator[tuple[object, ...]]:

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 import pytest
 
 from headrace.api.operations import PROVIDERS
-from headrace.cli.sources import listed, print_list
+from headrace.cli.sources import listed, never_begun, print_list
 from headrace.errors import UnavailableError
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
 from headrace.schemas.envelope import Envelope
@@ -135,6 +135,29 @@ def test_the_list_of_sources_reads_well(desk: LiveDesk, capsys: pytest.CaptureFi
     assert lines[1].endswith("syncing, stale")
     assert [re.split(r"\s{2,}", line)[4] for line in lines[3:]] == ["2 h", "7 min"]
     assert "held until it was synced" in said.err
+
+
+def test_one_that_is_connected_and_was_never_synced_is_listed_too(
+    desk: LiveDesk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(desk, "ann", "scripted/begun")
+    for account, source in (("ann", "begun"), ("ann", "new"), ("bob", "new")):
+        desk.connect(account, source)
+
+    def shown(account: str | None = None) -> list[tuple[str, str, str]]:
+        found = listed(desk.store.tables, desk.store.intake, None, account)
+        found += never_begun(desk.store, None, account, found)
+        print_list(found)
+        return [(one["account"], one["source"], one["state"]) for one in found]
+
+    assert shown() == [
+        ("ann", "scripted/begun", "syncing"),
+        ("ann", "scripted/new", "never synced"),
+        ("bob", "scripted/new", "never synced"),
+    ]
+    assert shown("bob") == [("bob", "scripted/new", "never synced")]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.split(r"\s{2,}", last)[1:] == ["local/bob", "-", "never", "-", "-", "never synced, stale"]
 
 
 def test_a_source_that_was_removed_holds_nothing_up(tmp_path: Path) -> None:

@@ -177,7 +177,13 @@ def answers(reader: Reader) -> list[Any]:
     found.append(list(queries.accounts(reader, TENANT, "", 10)))
     found.append(queries.counted(reader, list(KINDS.values()), account))
     found.append(known.source(reader, *account, "mailbox/ann"))
-    found.append(known.entities_where(reader, KINDS["calendar.event"], *account, {"status": "confirmed"}))
+    held = known.entities_where(reader, KINDS["calendar.event"], *account, {"status": "confirmed"})
+    resources = {str(one.state["resource"]) for one in held}
+    found += [held, known.entities_where(reader, KINDS["calendar.event"], *account, {}, after=held[0].id)]
+    found += [
+        known.entities_where(reader, KINDS["calendar.event"], *account, {**columns, "status": "confirmed"})
+        for columns in ({"resource": resources}, {"resource": {*resources, "none"}}, {"id": {held[-1].id, "\0"}})
+    ]
     return found
 
 

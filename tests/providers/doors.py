@@ -189,9 +189,9 @@ def doors(directory: Path) -> Generator[Doors]:
     (directory / "headrace.toml").write_text(SETTINGS)
     certificates, published = Certificates(ONE), Published(MICROSOFT)
     setups = {
-        "gmail": ProviderSetup(provider(certificates.keys), "https://x/", None),
-        "google_calendar": ProviderSetup(GoogleCalendar(), "https://x/", None),
-        "graph": ProviderSetup(Graph(client_id=CLIENT_ID, keys=published.keys), "https://x/", None),
+        "gmail": ProviderSetup(provider(certificates.keys), "https://x/"),
+        "google_calendar": ProviderSetup(GoogleCalendar(), "https://x/"),
+        "graph": ProviderSetup(Graph(client_id=CLIENT_ID, keys=published.keys), "https://x/"),
     }
     with ExitStack() as opened:
         store = opened.enter_context(Store(directory, writer=True, partitions=2))

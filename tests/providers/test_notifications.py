@@ -44,7 +44,7 @@ class Site:
         self.faulty = Faulty(self.double)
         self.gmail = provider(Certificates(ONE).keys)
         self.connections.add(SOURCE, {"access_token": self.double.grant.token, "expires_at": NOW + 3_600})
-        setups = {"gmail": ProviderSetup(self.gmail, BASE, None)}
+        setups = {"gmail": ProviderSetup(self.gmail, BASE)}
         self.syncs = SourceSyncs(
             store,
             self.connections,

@@ -119,7 +119,7 @@ class Site:
         self.keys = {account: SourceKey(TENANT, account, f"post/{account}") for account in ("ann", "bob")}
         for account, key in self.keys.items():
             self.connections.add(Connected(TENANT, account, key.source, "post", {}), {"access_token": "t"})
-        setups = {"post": ProviderSetup(self.post, "https://post.invalid", None)}
+        setups = {"post": ProviderSetup(self.post, "https://post.invalid")}
         self.syncs = SourceSyncs(store, self.connections, setups, None)
 
     def host(

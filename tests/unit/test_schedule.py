@@ -124,7 +124,65 @@ def test_many_that_hang_take_no_lane_from_one_that_does_well() -> None:
     for account in hanging:
         one.ended(key(account), 11.0, "failed")
     one.hint(key("well"), 12.0)
-    assert one.take(12.0) == [key("h0"), key("well")], "those that failed share the one slow lane"
+    assert one.take(12.0) == [key("h0"), key("well")], "those that failed share their one lane"
+
+
+def test_one_that_took_long_is_not_behind_those_that_hang() -> None:
+    """As everybody's first sync does."""
+    one = schedule(PACE, "long")
+    one.take(0.0)
+    one.ended(key("long"), 9.0, "done")
+    hanging = [f"h{n}" for n in range(3)]
+    one.keep(map(key, [*hanging, "long"]), 9.0)
+    assert one.take(9.0) == [key("h0"), key("h1")]
+    assert one.take(14.0) == [key("h2")]
+    one.hint(key("long"), 15.0)
+    assert one.take(15.0) == [key("long")]
+
+
+def test_one_that_took_long_is_not_behind_those_that_failed() -> None:
+    failed = [f"f{n}" for n in range(3)]
+    one = schedule(PACE, *failed, "long")
+    for at in (0.0, 5.0):
+        one.take(at)
+    for account, outcome in (*((each, "failed") for each in failed), ("long", "done")):
+        one.ended(key(account), 20.0, outcome)  # type: ignore[arg-type]
+    one.hint(key("long"), 80.0)
+    assert one.take(80.0) == [key("f0"), key("long")]
+
+
+def test_those_that_failed_and_hang_leave_threads_to_others() -> None:
+    """Half of them, however many there are; to those that took long a quarter."""
+    pace = Pace(period=1e6, fast_lanes=100, slow_lanes=100, threads=8, slow_after=1.0, first_retry=1.0)
+    one = Schedule(pace, lambda: 0.0)
+    failed, slow = [key(f"a-failed{n}") for n in range(8)], [key(f"b-slow{n}") for n in range(8)]
+    one.keep([*failed, *slow], 0.0)
+    for source in (*one.take(0.0), *one.take(1.0)):
+        one.ended(source, 2.0, "failed" if source in failed else "done")
+    for source in one.take(2.0):
+        one.ended(source, 4.0, "done")
+    for source in (*failed, *slow):
+        one.hint(source, 100.0)
+    assert one.take(100.0) == [*failed[:4], *slow[:2]]
+    one.keep([*failed, *slow, *(key(f"new{n}") for n in range(8))], 101.0)
+    assert len(one.take(101.0)) == 2
+    assert one.take(1_000.0) == []
+
+
+def test_another_group_never_notices() -> None:
+    """Not even when everything of one provider hangs at once, and none of it had ever done badly."""
+    one = Schedule(PACE, lambda: 0.5, lambda source: source.source.partition("/")[0])
+    hanging, well = [key(f"h{n}") for n in range(40)], key("zoe", "imap/main")
+    one.keep([*hanging, well], 0.0)
+    assert well in one.take(0.0)
+    one.ended(well, 0.1, "done")
+    now = 0.0
+    for _ in range(10):
+        now += 5.0
+        one.take(now)
+    assert one.running == PACE.threads
+    one.hint(well, now)
+    assert one.take(now) == [well]
 
 
 def test_a_source_that_is_gone_is_never_taken_again() -> None:

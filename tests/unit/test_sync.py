@@ -1,6 +1,6 @@
 """One synchronisation: the order of what it does, and where it stops."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 import pytest
 
@@ -12,7 +12,7 @@ EVENTS = tuple(NewEvent("calendar.cancelled", "calendar.event", f"e{n}", f"id{n}
 
 
 class Empty:
-    def where(self, kind: str, **columns: str) -> Iterator[KnownEntity]:
+    def where(self, kind: str, **columns: str | Set[str]) -> Iterator[KnownEntity]:
         yield from ()
 
 

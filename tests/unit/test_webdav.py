@@ -9,7 +9,8 @@ from caldav.lib import error
 from caldav.response import DAVResponse
 
 from headrace.errors import BadInputError, UnavailableError
-from headrace.producers.webdav import CalendarCollection, Member, Resource, canonical_path, canonical_url
+from headrace.producers.provider_http import ThrottledError
+from headrace.producers.webdav import CalendarCollection, Member, Resource, answering, canonical_path, canonical_url
 
 HOME = "https://cal.example.com/u/work/"
 Answer = DAVResponse | Exception
@@ -222,7 +223,7 @@ ASKING: dict[str, Ask] = {
     ("trouble", "expected", "words"),
     [
         (OSError("https://me:secret@host"), UnavailableError, "cannot be reached"),
-        (error.RateLimitError("https://private"), UnavailableError, "slow down"),
+        (error.RateLimitError("https://private"), UnavailableError, "left alone"),
         (error.DAVError("https://private"), UnavailableError, "cannot answer now"),
         (error.DAVError("https://private", status=400), BadInputError, "like a CalDAV server"),
         (error.NotFoundError("https://private"), BadInputError, "no calendar at this address"),
@@ -260,3 +261,19 @@ def test_what_is_no_calendar(answers: tuple[Answer, ...], words: str) -> None:
     calendar, _ = collection(*answers)
     with pytest.raises(BadInputError, match=words):
         calendar.everything()
+
+
+@pytest.mark.parametrize(
+    ("status_code", "said", "seconds"), [(429, "17", 17), (503, "17", 17), (429, None, 1), (429, "9" * 9, 3_600)]
+)
+def test_a_server_that_says_how_long_is_left_alone_so_long(status_code: int, said: str | None, seconds: float) -> None:
+    with pytest.raises(ThrottledError) as caught, answering("cal.example.com"):
+        error.raise_if_rate_limited(status_code, HOME, said)
+    assert caught.value.retry_after == seconds
+    assert "/u/work" not in str(caught.value)
+
+
+def test_a_time_to_wait_that_is_no_number_of_this_world_is_the_longest_there_is() -> None:
+    with pytest.raises(ThrottledError) as caught, answering("cal.example.com"):
+        error.raise_if_rate_limited(429, HOME, "9" * 400)
+    assert caught.value.retry_after == 3_600

@@ -109,8 +109,9 @@ def test_two_share_the_accounts_and_one_that_ends_leaves_its_own(
         by_hand(site, owned(site, one))
         settled(site, one, other)
         unfinished = sum(map(site.unfinished, site.accounts))
-        caught_at_it(site, other, 11)
+        hangs = caught_at_it(site, other, 11)
         assert other.get("/health/ready")[0] == 200
+        others_do_not_wait(site, hangs)
         told = time.monotonic()
         assert other.stop() == 0
         assert time.monotonic() - told < 20
@@ -120,6 +121,28 @@ def test_two_share_the_accounts_and_one_that_ends_leaves_its_own(
         assert sum(map(site.unfinished, site.accounts)) == unfinished + 1
         site.check_every_change_once()
         assert one.stop() == 0
+        nothing_is_said(site, one, other)
+
+
+def others_do_not_wait(site: SourcesSite, hangs: str) -> None:
+    """While a provider does not answer for one account, all the others are synced: those on its partition, on others of
+    the same worker, and the other worker's."""
+    others = [account for account in site.accounts if account != hangs]
+    for account in others:
+        site.put(account, "third", 12)
+        site.ask(account)
+    until(lambda: all(site.in_tables()[account] == site.hours[account] for account in others), pause=0.1)
+    assert site.relay.waiting[hangs] == 1
+    assert site.in_tables()[hangs] != site.hours[hangs]
+
+
+def nothing_is_said(site: SourcesSite, *workers: WorkerProcess) -> None:
+    """Neither who they are nor what opens their calendars is in what workers log."""
+    for worker in workers:
+        logged = worker.log.read_text(errors="replace")
+        assert site.server.password not in logged
+        assert f"/{site.server.username}/" not in logged
+        assert "HTTP Request" not in logged
 
 
 def by_hand(site: SourcesSite, account: str) -> None:
