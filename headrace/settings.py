@@ -40,6 +40,8 @@ in that order of precedence.
     preset = "nylas"                      # or emailengine; or header, encoding, account and the rest
     secret_files = ["keys/nylas"]         # two while one replaces the other
 
+    [providers.NAME]                      # of a provider that a package brings: as that says (docs/sources.md)
+
     [[api_keys]]
     name = "drafting-agent"               # proposals made with it are agent/drafting-agent's
     sha256 = "…"                          # of the key; the key itself is stored nowhere
@@ -235,6 +237,7 @@ class Settings(BaseSettings):
     microsoft: MicrosoftApp | None = None
     imap: ImapSection = ImapSection()
     hooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")], HookSection] = {}
+    providers: dict[str, dict[str, Any]] = {}
     api_keys: tuple[ApiKey, ...] = ()
     webhooks: tuple[Webhook, ...] = ()
 

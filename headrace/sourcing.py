@@ -8,28 +8,22 @@ from typing import Final, NamedTuple
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry
 
+from headrace import providers
 from headrace.errors import BadInputError
 from headrace.processors.group_fold import GroupFold
 from headrace.producers.connections import hook_of
 from headrace.producers.deliveries import Deliveries
 from headrace.producers.hints import Hints
 from headrace.producers.hooks import Hook, hook
-from headrace.producers.imap import Imap
 from headrace.producers.intake import Intake
 from headrace.producers.notifications import notification_router
-from headrace.producers.provider import Connected
+from headrace.producers.provider import Connected, Listens, Watcher
 from headrace.producers.redelivery import Redelivery
 from headrace.producers.setups import App, GmailPush, MailApp, setups
-from headrace.producers.source_host import SourceHost, Watcher
+from headrace.producers.source_host import SourceHost
 from headrace.producers.source_syncs import ProviderSetup, SourceSyncs
 from headrace.settings import ImapApp, Settings, read_secret
 from headrace.store import Store
-
-_SECTIONS: Final = {
-    "gmail": "[google] with topic, audience and service_account",
-    "google_calendar": "[google]",
-    "graph": "[microsoft]",
-}
 
 
 def setups_of(settings: Settings) -> Mapping[str, ProviderSetup]:
@@ -42,7 +36,7 @@ def setups_of(settings: Settings) -> Mapping[str, ProviderSetup]:
     push = None
     if google is not None and google.topic and google.audience and google.service_account:
         push = GmailPush(google.topic, google.audience, google.service_account)
-    return setups(
+    built_in = setups(
         google=App(google.client_id, here / google.client_secret_file) if google else None,
         push=push,
         microsoft=App(microsoft.client_id, here / microsoft.client_secret_file) if microsoft else None,
@@ -51,6 +45,7 @@ def setups_of(settings: Settings) -> Mapping[str, ProviderSetup]:
         imap={host: _imap_app(app, here) for host, app in settings.imap.oauth.items()},
         indexes=here / "indexes",
     )
+    return {**built_in, **providers.brought(settings.providers, here)}
 
 
 def _imap_app(app: ImapApp, here: Path) -> MailApp:
@@ -72,12 +67,11 @@ def setup_of(found: Mapping[str, ProviderSetup], provider: str) -> ProviderSetup
     """
     if provider in found:
         return found[provider]
-    if provider in _SECTIONS:
-        raise BadInputError(
-            f"{provider} is not set up here: put the section {_SECTIONS[provider]} into headrace.toml; see"
-            f" docs/providers/{provider}.md"
-        )
-    raise BadInputError(f"there is no provider {provider!r}; there are {', '.join(sorted({*found, *_SECTIONS}))}")
+    section = providers.wanted_section(provider)
+    if section is not None:
+        page = f"docs/providers/{provider}.md" if provider in providers.BUILT_IN else "what its package says"
+        raise BadInputError(f"{provider} is not set up here: put the section {section} into headrace.toml; see {page}")
+    raise BadInputError(f"there is no provider {provider!r}; there are {', '.join(providers.names())}")
 
 
 class FoldShare:
@@ -106,7 +100,7 @@ def host_of(store: Store, settings: Settings, fold: GroupFold | None = None) -> 
 
     def watch(connected: Connected) -> Watcher | None:
         setup = found.get(connected.provider)
-        if setup is None or not isinstance(setup.provider, Imap):
+        if setup is None or not isinstance(setup.provider, Listens):
             return None
         return setup.provider.watcher(connected, syncs.tokens(connected))
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from headrace.errors import BadInputError
 from headrace.producers.provider import Connected, Delivery, Received, Watch
-from headrace.producers.provider_http import ProviderHttp
+from headrace.producers.provider_http import ProviderHttp, is_here
 from headrace.producers.refusal import RefusedError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Caldav:
         if missing:
             raise BadInputError(f"a CalDAV source needs {', '.join(missing)}: connect it again with that")
         url, username, calendar = (connected.settings[name] for name in ("url", "username", "calendar"))
+        _refuse_clear(url)
         return CaldavSource(url, username, http.tokens.access(), calendar, pseudonym=pseudonym)
 
     def watch(
@@ -56,3 +58,18 @@ class Caldav:
         :raises RefusedError: always.
         """
         raise RefusedError("not_notification", "CalDAV has no notifications: nothing is taken here")
+
+
+def _refuse_clear(url: str) -> None:
+    """Every request carries the password.
+
+    :raises BadInputError: the address is none, or would show it to the network.
+    """
+    try:
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname
+    except ValueError:
+        scheme, host = "", None
+    if not host or scheme not in ("http", "https"):
+        raise BadInputError("url of a CalDAV source is an address that begins with https://; correct its settings")
+    if scheme == "http" and not is_here(host):
+        raise BadInputError("http:// shows the password to the network: give the CalDAV server's https:// address")

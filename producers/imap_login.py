@@ -1,6 +1,5 @@
 """How a mailbox is reached and who logs in there: settings of a connected source, TLS, passwords and OAuth tokens."""
 
-import ipaddress
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -9,7 +8,7 @@ from typing import Final, Literal, NamedTuple, Self, cast
 
 from headrace.errors import BadInputError, UnavailableError
 from headrace.producers.imap_client import Client, NoError, speaking
-from headrace.producers.provider_http import GrantError, Tokens
+from headrace.producers.provider_http import GrantError, Tokens, is_here
 
 TIMEOUT_SECONDS: Final = 30.0
 Security = Literal["tls", "starttls", "none"]
@@ -49,7 +48,7 @@ class ImapSettings(NamedTuple):
         if not host or not username:
             raise BadInputError("an IMAP source needs host and username; connect it again and give both")
         security = _one_of(settings, "security", ("tls", "starttls", "none"))
-        if security == "none" and not _is_here(host):
+        if security == "none" and not is_here(host):
             raise BadInputError("security=none shows the password to the network: take tls or starttls")
         port = settings.get("port", str(_PORTS[security]))
         if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65_536):
@@ -181,10 +180,3 @@ def _one_of(settings: Mapping[str, str], name: str, allowed: tuple[str, ...]) ->
     if said not in allowed:
         raise BadInputError(f"{name} of an IMAP source is one of {', '.join(allowed)}; correct its settings")
     return said
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -5,12 +5,12 @@ A notification is a hint (:class:`Hint`): it says that something changed at a so
 from the provider (:class:`headrace.producers.event.Source`), from the cursor that the log holds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from headrace.producers.event import Source
-from headrace.producers.provider_http import ProviderHttp
+from headrace.producers.provider_http import ProviderHttp, Tokens
 
 HintKind = Literal["changed", "missed", "reauthorize", "removed"]
 """``changed``: read what is new. ``missed``: notifications got lost; compare everything. ``reauthorize``: the watch
@@ -141,5 +141,29 @@ class Rereads(Protocol):
         """What a delivery says that was verified when it came: what showed who sent it is not kept.
 
         :raises RefusedError: it cannot be read.
+        """
+        ...
+
+
+class Watcher(Protocol):
+    """Holds a connection to a provider that notifies nobody, and hints what is heard on it."""
+
+    def hints(self) -> Iterator[Hint]:
+        """Until it is stopped. Raises HeadraceError where a person must act."""
+        ...
+
+    def stop(self) -> None:
+        """End it, from another thread."""
+        ...
+
+
+@runtime_checkable
+class Listens(Protocol):
+    """A provider that notifies nobody, and says on a connection held open that something changed."""
+
+    def watcher(self, connected: Connected, tokens: Tokens) -> Watcher:
+        """What holds a connection open and gives hints, which name the source; ``tokens`` are the source's.
+
+        :raises BadInputError: its settings cannot be used.
         """
         ...

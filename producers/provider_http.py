@@ -1,6 +1,7 @@
 """A provider's HTTP API, asked with somebody's grant: what every provider's errors mean, in one place."""
 
 import email.utils
+import ipaddress
 import json
 import logging
 import time
@@ -182,3 +183,11 @@ class ProviderHttp:
         except ValueError:
             return None
         return min(max(0.0, moment.timestamp() - self._clock()), _MOST_RETRY_SECONDS)
+
+
+def is_here(host: str) -> bool:
+    """Whether a host is this very machine, so that nobody listens in on what is sent there in clear."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Final, Protocol, Self
 
@@ -13,7 +13,7 @@ from headrace.producers.connections import Connections, key_of
 from headrace.producers.feed import Feed
 from headrace.producers.hints import Hints
 from headrace.producers.live_checks import LiveChecks
-from headrace.producers.provider import Connected, Hint
+from headrace.producers.provider import Connected, Watcher
 from headrace.producers.schedule import Pace, SourceKey
 from headrace.producers.source_syncs import Parts, SourceSyncs
 from headrace.producers.sync import Synced
@@ -52,18 +52,6 @@ class Everything:
     def listening(self, listener: Callable[[], object]) -> AbstractContextManager[None]:  # noqa: ARG002
         """See :class:`Share`: it never changes."""
         return nullcontext()
-
-
-class Watcher(Protocol):
-    """Holds a connection to a provider that notifies nobody, and hints what is heard on it."""
-
-    def hints(self) -> Iterator[Hint]:
-        """Until it is stopped. Raises HeadraceError where a person must act."""
-        ...
-
-    def stop(self) -> None:
-        """End it, from another thread."""
-        ...
 
 
 Watch = Callable[[Connected], Watcher | None]

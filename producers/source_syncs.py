@@ -45,11 +45,12 @@ def by_password(settings: Mapping[str, str]) -> Access | None:  # noqa: ARG001 -
 class ProviderSetup(NamedTuple):
     """A provider as it is set up here. ``access`` says by what a source with these settings is connected, ``None``
     where it opens with a password; it raises BadInputError where nothing is set up here for them, and UnavailableError
-    where an app's secret cannot be read."""
+    where an app's secret cannot be read. ``grantless``: its sources are open to whoever runs this process."""
 
     provider: Provider
     base_url: str
     access: Callable[[Mapping[str, str]], Access | None] = by_password
+    grantless: bool = False
 
 
 class Parts(Protocol):
@@ -150,7 +151,8 @@ class SourceSyncs:
         :raises BadInputError: somebody must mend something; the message says what.
         :raises UnavailableError: its provider does not answer.
         """
-        self.tokens(connected).check()
+        if not self._setup(connected).grantless:
+            self.tokens(connected).check()
 
     def tokens(self, connected: Connected) -> StoredTokens:
         """What opens a source: its password, or the access tokens of its grant, refreshed when they end.

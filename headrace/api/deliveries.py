@@ -110,7 +110,8 @@ def _stored(here: Context, principal: Principal, text: str) -> Stored:
     """
     token = Token.parse(text) if ":" not in text else None
     at = Position(token.partition, token.offset) if token is not None else Position(*map(int, text.split(":")))
-    described, none = here.store.log.describe(), NotFoundError("there is no such record; `headrace log ls` lists them")
+    described = here.store.log.describe()
+    none = NotFoundError("no delivery is kept there; `headrace log ls` lists what is: a delivery is a source.notified")
     if at.partition >= described.partitions or at.offset >= described.ends[at.partition]:
         raise none
     if token is not None and token.log_id != described.log_id:

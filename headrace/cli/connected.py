@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -10,7 +11,7 @@ from headrace.cli import output
 from headrace.cli.connecting import Wanted, connected_of, password_of
 from headrace.cli.consenting import consented
 from headrace.cli.reading import SERVER_FILE, directory, opened_store, reading
-from headrace.errors import BadInputError, HeadraceError
+from headrace.errors import BadInputError, HeadraceError, WriterLockedError
 from headrace.producers.connections import Grant, hook_of, key_of
 from headrace.producers.hints import Hints
 from headrace.producers.provider import Connected
@@ -52,7 +53,7 @@ def add(store: Path | None, wanted: Wanted, password_file: Path | None, *, paste
     check_hook(settings, wanted.settings)
     with reading(store) as opened:
         syncs_of(opened, settings, found).check(connected)
-        grant = _given(setup.access(wanted.settings), password_file, paste=paste)
+        grant = {} if setup.grantless else _given(setup.access(wanted.settings), password_file, paste=paste)
         new = opened.connections.add(connected, grant)
     return {**_said(connected), "new": new}
 
@@ -95,8 +96,7 @@ def sync(store: Path | None, key: SourceKey, *, full: bool) -> dict[str, Any]:
     """
     settings = load_settings(directory(store))
     shared = settings.places.shared
-    running = not shared and (settings.store / SERVER_FILE).exists()
-    with opened_store(settings.store, settings.places, writer=not running, fold=not (running or shared)) as opened:
+    with _to_sync_in(settings) as (opened, running):
         said = _said(opened.connections.get(key))
         if running or shared:
             opened.connections.put_due(key, compare=full, asked=True)
@@ -106,6 +106,21 @@ def sync(store: Path | None, key: SourceKey, *, full: bool) -> dict[str, Any]:
             output.note(f"headrace: no worker took it up within {PATIENCE_SECONDS:g} s, so it is synced here")
         synced = syncs_of(opened, settings).sync(key, full=full)
     return {**said, "events": synced.events, "compared": synced.full}
+
+
+@contextmanager
+def _to_sync_in(settings: Settings) -> Generator[tuple[Store, bool]]:
+    """The store to sync in, and whether a process runs on it that syncs: then this one only reads. What that one said
+    of itself is not enough: one that was killed leaves it behind."""
+    shared = settings.places.shared
+    try:
+        store, running = opened_store(settings.store, settings.places, writer=True, fold=not shared), False
+    except WriterLockedError:
+        if not (settings.store / SERVER_FILE).exists():
+            raise
+        store, running = opened_store(settings.store, settings.places, writer=False, fold=False), True
+    with store:
+        yield store, running
 
 
 def _taken_up(store: Store, key: SourceKey) -> bool:
@@ -160,7 +175,7 @@ def _examined(store: Store, settings: Settings, syncs: SourceSyncs, connected: C
     with store.tables.snapshot() as reader:
         row = known.source(reader, *key)
     if row is None or row.fresh_offset < 0:
-        yield Finding(named, "freshness", "never synced", "is a process running that syncs? `headrace source sync`")
+        yield Finding(named, "freshness", "never synced:", "is a process running that syncs? `headrace source sync`")
         return
     late = time.time() * 1_000 - row.fresh_time > _STALE_MS
     why = "no sync for an hour: look at the log of the process that syncs" if late else None

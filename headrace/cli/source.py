@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 @source.command("add")
 def add(
     *,
-    provider: Annotated[str, typer.Argument(metavar="PROVIDER", help="gmail, google_calendar, graph, imap or caldav.")],
+    provider: Annotated[
+        str, typer.Argument(metavar="PROVIDER", help="gmail, google_calendar, graph, imap, caldav, or a package's.")
+    ],
     account: WhoseOption,
     tenant: OfOption = "local",
     settings: Annotated[

@@ -80,6 +80,9 @@ def test_a_wrong_password_is_told_by_the_doctor_and_by_a_sync(cli: Cli, desk: De
     assert "swordfish" not in synced.err
 
 
+CALDAV = ("caldav", "--account", "ann", "--set", "username=a", "--set", "calendar=c")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -88,10 +91,13 @@ def test_a_wrong_password_is_told_by_the_doctor_and_by_a_sync(cli: Cli, desk: De
         (["graph", "--account", "ann"], "put the section [microsoft] into headrace.toml"),
         (["caldav", "--account", "ann@example.com"], "is not an opaque id"),
         (["caldav", "--account", "ann"], "a CalDAV source needs url, username, calendar"),
+        ([*CALDAV, "--set", "url=http://dav.example.com/"], "http:// shows the password to the network"),
+        ([*CALDAV, "--set", "url=http://[::1"], "is an address that begins with https://"),
+        ([*CALDAV, "--set", "url=dav.example.com"], "is an address that begins with https://"),
         (["caldav", "--account", "ann", "--set", "url"], "'url' is no setting: write NAME=VALUE"),
         (["caldav", "--account", "ann", "--set", "a=1", "--set", "a=2"], "each name once"),
         (
-            ["caldav", "--account", "ann", "--set", "url=http://x/", "--set", "username=a", "--set", "calendar=c"],
+            ["caldav", "--account", "ann", "--set", "url=https://x/", "--set", "username=a", "--set", "calendar=c"],
             "give --password-file, or set HEADRACE_SOURCE_PASSWORD",
         ),
     ],

@@ -7,7 +7,7 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
-from headrace.api.operations import PROVIDERS
+from headrace import providers
 from headrace.cli.sources import listed, never_begun, print_list
 from headrace.errors import UnavailableError
 from headrace.processors.core.policy import DEFAULT_POLICY, Policy
@@ -113,7 +113,7 @@ def test_metrics_tell_by_provider_and_name_nobody(desk: LiveDesk) -> None:
 
 
 def test_every_provider_is_told_apart(tmp_path: Path) -> None:
-    assert set(setups_of(load_settings(tmp_path))) <= set(PROVIDERS)
+    assert set(setups_of(load_settings(tmp_path))) <= set(providers.names())
 
 
 def test_the_list_of_sources_reads_well(desk: LiveDesk, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,10 @@ from headrace.errors import BadInputError
 from headrace.producers.connections import Connections
 from headrace.producers.event import Changes, Known, NewEvent
 from headrace.producers.feed import Feed
-from headrace.producers.provider import Connected, Delivery, Received, Watch
+from headrace.producers.provider import Connected, Delivery, Received, Watch, Watcher
 from headrace.producers.provider_http import GrantError, ProviderHttp
 from headrace.producers.schedule import Pace, SourceKey
-from headrace.producers.source_host import SourceHost, Watcher
+from headrace.producers.source_host import SourceHost
 from headrace.producers.source_syncs import ProviderSetup, SourceSyncs
 from headrace.producers.sync import OvertakenError
 from headrace.producers.sync_figures import SyncFigures
