@@ -20,7 +20,7 @@ from infra.stack.kafka import Door, KafkaCluster
 from tests.contract.log_conformance import PATIENCE_SECONDS, read_all
 from tests.contract.rich_history import TENANT, Author, mail
 from tests.contract.tables_recording import KINDS, REGISTRY
-from tests.kafka.topics import Cluster, opened, record
+from tests.kafka.topics import Cluster, opened, record, retried
 from tests.proxy import PRODUCE, FaultProxy, Way, kafka_answers, kafka_messages
 
 RESTART_SECONDS = 4 * PATIENCE_SECONDS
@@ -219,12 +219,3 @@ def test_what_was_appended_twice_has_one_effect(broker: Broker) -> None:
             "mail.labelled",
         ]
         assert len(every) > 3, "they do stand in the log twice"
-
-
-def retried(log: KafkaLog, records: Sequence[Record]) -> list[Position]:
-    """Append, the same records again until it is known that they are there."""
-    while True:
-        try:
-            return log.append(records)
-        except AppendUnknownError:
-            continue

@@ -15,9 +15,10 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from headrace.errors import AppendUnknownError
 from headrace.log.kafka import KafkaLog
 from headrace.log.kafka_reader import GROUP
-from headrace.log.port import Log, Record
+from headrace.log.port import Log, Position, Record
 from tests.contract.log_conformance import opening
 
 _SECONDS = 20
@@ -149,3 +150,12 @@ def value_at(log: Log, partition: int, offset: int) -> bytes:
 def record(partition: int, value: bytes) -> Record:
     """An ordinary record."""
     return Record(partition, b"tenant/account", (("ce_type", b"mail.received"),), value)
+
+
+def retried(log: KafkaLog, records: Sequence[Record]) -> list[Position]:
+    """Append, the same records again until it is known that they are there."""
+    while True:
+        try:
+            return log.append(records)
+        except AppendUnknownError:
+            continue
