@@ -18,7 +18,8 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from headrace.errors import AppendUnknownError
 from headrace.log.kafka import KafkaLog
 from headrace.log.kafka_reader import GROUP
-from headrace.log.port import Log, Position, Record
+from headrace.log.port import Log, Record
+from headrace.schemas.refs import Position
 from tests.contract.log_conformance import opening
 
 _SECONDS = 20
