@@ -20,45 +20,50 @@ from headrace.schemas.refs import EntityRef, Touch
 
 _EVENT: Final = ", ".join(f'e."{name}"' for name in rows.EVENT_COLUMNS)
 
+# Each wanted key is looked up in an index, whatever the statistics say: OFFSET 0 keeps a lookup what it is. A join
+# may be turned round, and then all of a partition is gone through and held against the wanted keys.
 _PROPOSALS: Final = (
-    "SELECT t.* FROM unnest(%b, %b, %b) AS w (tenant, account, id)"
-    " JOIN proposals t ON t.tenant = w.tenant AND t.account = w.account AND t.id = w.id"
+    "SELECT t.* FROM unnest(%b, %b, %b) AS w (tenant, account, id) CROSS JOIN LATERAL (SELECT * FROM proposals t"
+    " WHERE t.tenant = w.tenant AND t.account = w.account AND t.id = w.id OFFSET 0) t"
 )
 # Which of the wanted it is comes back as a number, not as three texts; json as text, for a loader written in C.
 _ENTITIES: Final = (
     "SELECT w.n, t.first_offset, t.head_offset, t.head_check, t.head_time, t.state::text, t.intents::text, t.content,"
-    " t.content_key FROM unnest(%b, %b, %b) WITH ORDINALITY AS w (tenant, account, id, n)"
-    " JOIN {table} t ON t.tenant = w.tenant AND t.account = w.account AND t.id = w.id"
+    " t.content_key FROM unnest(%b, %b, %b) WITH ORDINALITY AS w (tenant, account, id, n) CROSS JOIN LATERAL"
+    " (SELECT * FROM {table} t WHERE t.tenant = w.tenant AND t.account = w.account AND t.id = w.id OFFSET 0) t"
 )
 _IDENTITIES: Final = (
-    'SELECT e.identity, e."offset", e.body_hash FROM unnest(%b) AS w (identity)'
-    " JOIN events e ON e.identity = w.identity AND e.identity IS NOT NULL"
+    'SELECT e.identity, e."offset", e.body_hash FROM unnest(%b) AS w (identity) CROSS JOIN LATERAL'
+    " (SELECT * FROM events e WHERE e.identity = w.identity AND e.identity IS NOT NULL OFFSET 0) e"
 )
 _SOURCES: Final = (
-    "SELECT t.* FROM unnest(%b, %b) AS w (tenant, account)"
-    " JOIN sources t ON t.tenant = w.tenant AND t.account = w.account"
+    "SELECT t.* FROM unnest(%b, %b) AS w (tenant, account) CROSS JOIN LATERAL (SELECT * FROM sources t"
+    " WHERE t.tenant = w.tenant AND t.account = w.account OFFSET 0) t"
 )
 _CLAIMS: Final = (
-    "SELECT t.* FROM unnest(%b, %b, %b, %b) AS w (tenant, account, kind, entity)"
-    " JOIN claims t ON t.tenant = w.tenant AND t.account = w.account AND t.kind = w.kind AND t.entity = w.entity"
+    "SELECT t.* FROM unnest(%b, %b, %b, %b) AS w (tenant, account, kind, entity) CROSS JOIN LATERAL"
+    " (SELECT * FROM claims t WHERE t.tenant = w.tenant AND t.account = w.account AND t.kind = w.kind"
+    " AND t.entity = w.entity OFFSET 0) t"
 )
 _KNOWN: Final = (
     'SELECT e."offset", e.chain, e.effect IS NOT NULL, e.tenant, e.account, e.kind, e.entity, e.log_time'
-    ' FROM unnest(%b) AS w (place) JOIN events e ON e."partition" = %s AND e."offset" = w.place'
+    " FROM unnest(%b) AS w (place) CROSS JOIN LATERAL (SELECT * FROM events e"
+    ' WHERE e."partition" = %s AND e."offset" = w.place OFFSET 0) e'
 )
 _SINCE: Final = (
     f"SELECT {_EVENT} FROM unnest(%b, %b, %b, %b, %b)"  # noqa: S608 - ours
-    " AS w (tenant, account, kind, entity, after) JOIN events e ON e.tenant = w.tenant AND e.account = w.account"
-    ' AND e.kind = w.kind AND e.entity = w.entity AND e."offset" > w.after AND e.effect IS NOT NULL'
-    ' ORDER BY e."offset"'
+    " AS w (tenant, account, kind, entity, after) CROSS JOIN LATERAL (SELECT * FROM events e WHERE e.tenant = w.tenant"
+    " AND e.account = w.account AND e.kind = w.kind AND e.entity = w.entity"
+    ' AND e."offset" > w.after AND e.effect IS NOT NULL OFFSET 0) e ORDER BY e."offset"'
 )
 _TOUCHING: Final = (
     f"SELECT {_EVENT}, t.container, t.container_id, t.starts_at, t.ends_at"  # noqa: S608 - our names
     " FROM unnest(%b, %b, %b, %b, %b)"
-    " AS w (tenant, account, container, container_id, after)"
-    " JOIN touches t ON t.tenant = w.tenant AND t.account = w.account AND t.container = w.container"
-    ' AND t.container_id = w.container_id AND t."offset" > w.after'
-    ' JOIN events e ON e."partition" = %s AND e."offset" = t."offset" ORDER BY t."offset", t.ordinal'
+    " AS w (tenant, account, container, container_id, after) CROSS JOIN LATERAL (SELECT * FROM touches t"
+    " WHERE t.tenant = w.tenant AND t.account = w.account AND t.container = w.container"
+    ' AND t.container_id = w.container_id AND t."offset" > w.after OFFSET 0) t'
+    " CROSS JOIN LATERAL (SELECT * FROM events e"
+    ' WHERE e."partition" = %s AND e."offset" = t."offset" OFFSET 0) e ORDER BY t."offset", t.ordinal'
 )
 
 
