@@ -150,7 +150,8 @@ class Appender:
     def _serve(self, serve: Callable[[float], int], seconds: float) -> None:
         """What was queued or under way when the producer met an error that it does not recover from, is reported all
         the same."""
-        self._fatal = self._fatal or served(serve, seconds)[1]
+        fatal = served(serve, seconds)[1]
+        self._fatal = self._fatal or fatal
 
 
 def check_sizes(address: KafkaAddress, records: Sequence[Record], most: int) -> None:

@@ -14,7 +14,7 @@ from headrace.log import copy_to_kafka, kafka_appender, kafka_reader, kafka_topi
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble
 from headrace.log.port import Stored
-from tests.kafka.topics import record
+from tests.kafka.topics import record, until
 
 
 def refused(took: int) -> KafkaError:
@@ -42,13 +42,13 @@ class Fatal:
     """A producer whose queue is full, and which gives up while somebody helps to empty it."""
 
     def __init__(self, *_: object) -> None:
-        self.given_up = False
+        self.served = 0
 
     def produce(self, *_: object, **__: object) -> None:
         raise BufferError
 
     def poll(self, _: float) -> int:
-        self.given_up = True
+        self.served += 1
         raise KafkaException(KafkaError(KafkaError._FATAL, "fenced by another", fatal=True))
 
     flush = poll
@@ -67,6 +67,8 @@ def test_a_producer_that_gives_up_while_its_queue_is_full_is_told_of_and_nothing
         assert outcome.error is not None
         assert "fenced by another" in outcome.error.str()
     assert appender.fatal is not None
+    served = appender._producer.served  # type: ignore[attr-defined]  # pyright: ignore
+    until(lambda: appender._producer.served > served + 2)  # type: ignore[attr-defined]  # pyright: ignore
     appender.close()
 
 
