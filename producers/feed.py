@@ -10,6 +10,7 @@ from headrace.log.port import Log, Record
 from headrace.processors.applied import Applied
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.model import SourceRow
+from headrace.producers.batches import batches
 from headrace.producers.event import KnownEntity, NewEvent
 from headrace.producers.intake import Intake
 from headrace.producers.sync import Begun, OvertakenError
@@ -153,6 +154,5 @@ def _in_parts(columns: Mapping[str, str | Set[str]]) -> Iterator[Mapping[str, st
     if many is None:
         yield columns
         return
-    values = sorted(columns[many])
-    for first in range(0, len(values), tables_known.AT_ONCE):
-        yield {**columns, many: frozenset(values[first : first + tables_known.AT_ONCE])}
+    for values in batches(sorted(columns[many]), tables_known.AT_ONCE):
+        yield {**columns, many: frozenset(values)}

@@ -6,12 +6,12 @@ leads from what the log holds to that, so records that come twice, late or in di
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Final, NamedTuple
 
 from headrace.errors import BadInputError, UnavailableError
 from headrace.processors.kinds.mail_thread import KIND
 from headrace.producers.aside import Aside
+from headrace.producers.batches import batches
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
 from headrace.producers.gmail_api import Change, GmailApi, Message, Thread
 from headrace.producers.gmail_history import by_thread, retold, untold
@@ -100,7 +100,7 @@ class GmailSource:
             yield from self._told(works, known, full=True)
             # A thread may have moved between two pages, unseen: whether it is gone, only asking for it says.
             missing = (_Work(thread, []) for thread in self._alive(known) if not aside.has_seen(thread))
-            while works := list(islice(missing, _AT_ONCE)):
+            for works in batches(missing, _AT_ONCE):
                 yield from self._told(works, known, full=True)
         yield Changes((), str(end), full=True)
 

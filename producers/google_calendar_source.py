@@ -9,12 +9,12 @@ what the log holds to what is there, so whatever comes twice or late tells nothi
 import logging
 from collections.abc import Generator, Iterable, Iterator, Set
 from contextlib import contextmanager
-from itertools import islice
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from headrace.errors import BadInputError
 from headrace.producers.aside import Aside
+from headrace.producers.batches import batches
 from headrace.producers.calendar_difference import KIND, Place, removed, shown
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
 from headrace.producers.google_calendar_api import EventsPage, GoogleCalendarApi, Item, LostTokenError, read_item
@@ -22,7 +22,6 @@ from headrace.producers.google_calendar_names import CalendarNames, mark_said
 from headrace.producers.google_calendar_series import Series, assembled, updated, zone_of
 from headrace.producers.marks import CalendarMark, read_calendar_mark
 
-_One = TypeVar("_One")
 _log: Final = logging.getLogger(__name__)
 _AT_ONCE: Final = 50
 """Series told together: each may take a request of its own."""
@@ -88,7 +87,7 @@ class GoogleCalendarSource:
                     raise _UntoldError
                 yield from self._singles(found, page, full=False)
                 token = page.token
-            for batch in _batches(found.rest()):
+            for batch in batches(found.rest(), _AT_ONCE):
                 events: list[NewEvent] = []
                 for series, parts in batch:
                     events += self._series(found, series, parts, zone)
@@ -107,13 +106,13 @@ class GoogleCalendarSource:
                 found.trusts = last is not None and last.zone == page.zone
                 yield from self._singles(found, page, full=True)
                 token = page.token
-            for batch in _batches(found.rest()):
+            for batch in batches(found.rest(), _AT_ONCE):
                 with found.at_hand(series for series, _ in batch):
                     events = [event for series, parts in batch for event in self._told(found, series, parts, zone)]
                 found.see(series for series, _ in batch)
                 if events:
                     yield Changes(tuple(events), None, full=True, more=True)
-            for missing in _batches(found.missing()):
+            for missing in batches(found.missing(), _AT_ONCE):
                 events = [event for entity in missing for event in self._missed(found, entity, zone)]
                 if events:
                     yield Changes(tuple(events), None, full=True, more=True)
@@ -220,7 +219,7 @@ class _Found:
 
     def see_single(self, events: Iterable[str]) -> None:
         """These do not repeat."""
-        for some in _batches(iter(events)):
+        for some in batches(events, _AT_ONCE):
             self._aside.drop_all(some)
             self.see(some)
 
@@ -294,11 +293,6 @@ class _Found:
 def _fact(entities: Iterator[KnownEntity]) -> KnownEntity | None:
     """The one that there is; ``None`` also where it has only been proposed so far."""
     return next((one for one in entities if one.state), None)
-
-
-def _batches(ones: Iterator[_One]) -> Iterator[list[_One]]:
-    while batch := list(islice(ones, _AT_ONCE)):
-        yield batch
 
 
 def _calendar_zone(name: str) -> ZoneInfo:

@@ -7,12 +7,12 @@ a move is one change, whichever of its two halves comes first.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
 from headrace.errors import BadInputError
 from headrace.processors.kinds.mail_thread import KIND
 from headrace.producers.aside import Aside
+from headrace.producers.batches import batches
 from headrace.producers.event import Changes, Known, KnownEntity, NewEvent
 from headrace.producers.graph_api import GRAPH, GraphApi, SyncStateLostError, literal, segment, text
 from headrace.producers.graph_folders import Cursor, Folders, all_folders, changed_folders, folder_path
@@ -184,11 +184,11 @@ class GraphMailSource:
             newest, links = self._listed(folders, aside)
             reading = Reading(self._mailbox, folders)
             differing = self._differing(reading, aside, lost - 24 * 3_600_000, known)
-            while works := list(islice(differing, _AT_ONCE)):
+            for works in batches(differing, _AT_ONCE):
                 yield from self._told(reading, works, known, full=True)
             # A message may have moved between two folders' rounds, unseen: whether it is gone, only asking says.
             missing = (thread for thread, _ in self._alive(known) if not aside.owns(thread))
-            while threads := list(islice(missing, _AT_ONCE)):
+            for threads in batches(missing, _AT_ONCE):
                 gone = [(thread, set[str](), self._conversation(thread)) for thread in threads]
                 yield from self._told(reading, gone, known, full=True)
         yield Changes((), Cursor(folders, tree, links, newest).write(), full=True)
@@ -198,8 +198,7 @@ class GraphMailSource:
     ) -> Iterator[tuple[str, set[str], list[Message]]]:
         """The threads that may not be what the log holds, the ids of their messages born after ``since``, and all their
         messages."""
-        owners = aside.owners()
-        while batch := list(islice(owners, _AT_ONCE)):
+        for batch in batches(aside.owners(), _AT_ONCE):
             shown = [[read_message(said, self._mailbox) for said in one] for one in batch]
             held = self._held(known, (ones[0].thread for ones in shown))
             for ones in shown:

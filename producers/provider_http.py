@@ -16,13 +16,18 @@ from headrace.errors import BadInputError, UnavailableError
 
 _TIMEOUT_SECONDS: Final = 30.0
 _MOST_BYTES: Final = 64 * 1024 * 1024
-_DEFAULT_RETRY_SECONDS: Final = 1.0
-_MOST_RETRY_SECONDS: Final = 3_600.0
+DEFAULT_RETRY_SECONDS: Final = 1.0
+MOST_RETRY_SECONDS: Final = 3_600.0
 _PACKING: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
-# The library writes every address to its loggers, and that of a Google calendar has somebody's e-mail address in it.
-for _name in ("httpx", "httpcore"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+
+def hush(*loggers: str) -> None:
+    """Libraries write addresses, and what servers answer, to their loggers: these say only what goes wrong now."""
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+hush("httpx", "httpcore")  # the address of a Google calendar has somebody's e-mail address in it
 
 
 class ThrottledError(UnavailableError):
@@ -157,7 +162,7 @@ class ProviderHttp:
         retry_after = self._retry_after(answer.headers.get("retry-after"))
         asks_to_wait = status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is not None
         if status == HTTPStatus.TOO_MANY_REQUESTS or asks_to_wait:
-            seconds = retry_after if retry_after is not None else _DEFAULT_RETRY_SECONDS
+            seconds = retry_after if retry_after is not None else DEFAULT_RETRY_SECONDS
             raise ThrottledError(f"{self._host} wants to be left alone for {seconds:g} s ({status})", seconds)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise UnavailableError(f"{self._host} failed ({status}); it is asked again later")
@@ -177,12 +182,12 @@ class ProviderHttp:
         if text is None:
             return None
         if text.isascii() and text.isdigit():
-            return min(float(text[:10]), _MOST_RETRY_SECONDS)
+            return min(float(text[:10]), MOST_RETRY_SECONDS)
         try:
             moment = email.utils.parsedate_to_datetime(text)
         except ValueError:
             return None
-        return min(max(0.0, moment.timestamp() - self._clock()), _MOST_RETRY_SECONDS)
+        return min(max(0.0, moment.timestamp() - self._clock()), MOST_RETRY_SECONDS)
 
 
 def is_here(host: str) -> bool:

@@ -5,7 +5,6 @@ read here: its ``get_objects_by_sync_token`` rewrites hrefs on the way (a member
 answers a refused token by fetching everything, and goes on with half a listing where a server cuts it short.
 """
 
-import logging
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -16,7 +15,7 @@ from caldav.davclient import DAVClient
 from caldav.lib import error
 
 from headrace.errors import BadInputError, UnavailableError
-from headrace.producers.provider_http import ThrottledError
+from headrace.producers.provider_http import DEFAULT_RETRY_SECONDS, MOST_RETRY_SECONDS, ThrottledError, hush
 
 _DAV: Final = "{DAV:}"
 _CALDAV: Final = "{urn:ietf:params:xml:ns:caldav}"
@@ -26,12 +25,8 @@ _GONE: Final = frozenset({404, 410})
 _LATER: Final = frozenset({408, 423, 425, 429})
 _NOT_IMPLEMENTED: Final = 501
 _TRUNCATED: Final = 507
-_RETRY_SECONDS: Final = 1.0
-_MOST_RETRY_SECONDS: Final = 3_600.0
 
-# They write addresses, which name people, and what servers answer to their loggers.
-for _name in ("caldav", "niquests", "urllib3", "urllib3_future"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+hush("caldav", "niquests", "urllib3", "urllib3_future")
 
 
 class Member(NamedTuple):
@@ -108,10 +103,10 @@ def answering(host: str) -> Generator[None]:
     except error.NotFoundError:
         raise BadInputError(f"{host} has no calendar at this address (404): correct the URL") from None
     except error.RateLimitError as refusal:
-        seconds = min(refusal.retry_after_seconds or _RETRY_SECONDS, _MOST_RETRY_SECONDS)
+        seconds = min(refusal.retry_after_seconds or DEFAULT_RETRY_SECONDS, MOST_RETRY_SECONDS)
         raise ThrottledError(f"{host} wants to be left alone for {seconds:g} s", seconds) from None
     except OverflowError:  # the library's, of a Retry-After with hundreds of digits
-        raise ThrottledError(f"{host} wants to be left alone", _MOST_RETRY_SECONDS) from None
+        raise ThrottledError(f"{host} wants to be left alone", MOST_RETRY_SECONDS) from None
     except error.DAVError as failure:
         if failure.status is not None and failure.status < 500:
             raise BadInputError(

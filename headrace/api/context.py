@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from headrace import providers
 from headrace.api.metrics import Metrics
 from headrace.api.principals import Principal, authenticate, require
 from headrace.api.problems import ProblemError
@@ -106,6 +107,8 @@ class Context:
         self.hints: Final = Hints(store.log, store.tables, store.applied, store.intake)
         self.closing: Final = Closing()
         self.appending: Final = CapacityLimiter(_APPENDS)
+        self.providers: Final = providers.names()
+        """Whose sources metrics tell apart; a name that somebody gave a source is nobody's label."""
         self._log: LogDescription | None = None
 
     def kind(self, name: str) -> Kind:

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
-from headrace import providers
 from headrace.api.context import Administers, Context, Here, Limit, answer
 from headrace.api.guards import StrictRoute
 from headrace.api.principals import authenticate, require
@@ -23,7 +22,6 @@ from headrace.projections.port import Reader
 router: Final = APIRouter(tags=["operations"], route_class=StrictRoute)
 READY_LAG: Final = 1_000
 """Records the fold may be behind and still count as caught up: one batch."""
-"""Whose sources are told apart; a name that somebody gave a source is nobody's label."""
 _log: Final = logging.getLogger("headrace.api")
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
@@ -70,7 +68,7 @@ async def metrics(here: Here, request: Request) -> Response:
     now = time.time_ns() // 1_000_000
 
     def query(reader: Reader) -> tuple[list[ProviderFreshness], int]:
-        found = freshness.by_provider(reader, providers.names(), now, freshness.max_staleness(reader, 0))
+        found = freshness.by_provider(reader, here.providers, now, freshness.max_staleness(reader, 0))
         return found, sum(one.held for one in freshness.held_accounts(reader))
 
     try:

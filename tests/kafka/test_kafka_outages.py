@@ -32,11 +32,11 @@ class Broker(NamedTuple):
     cluster: KafkaCluster
     proxy: FaultProxy
 
-    def url(self, *, proxied: bool, delivery_ms: int = 30_000) -> str:
-        """The address of a log that nobody has."""
+    def url(self, topic: str | None = None, *, proxied: bool, delivery_ms: int = 30_000) -> str:
+        """The address of this log, else of one that nobody has."""
         servers = self.cluster.bootstrap_at("PROXIED") if proxied else self.cluster.bootstrap
         return (
-            f"kafka://{servers}/{Cluster.name()}?replication.factor=1&request.timeout.ms=2000"
+            f"kafka://{servers}/{topic or Cluster.name()}?replication.factor=1&request.timeout.ms=2000"
             f"&delivery.timeout.ms={delivery_ms}"
         )
 
@@ -44,10 +44,10 @@ class Broker(NamedTuple):
         """A log of two partitions with these records, whose client gives up soon from now on: making a topic may take
         a busy machine longer than that. It is connected.
         """
-        url = self.url(proxied=proxied)
-        with opened(KafkaLog.create(url, 2)) as log:
+        topic = Cluster.name()
+        with opened(KafkaLog.create(self.url(topic, proxied=proxied), 2)) as log:
             log.append(first)
-        log = KafkaLog.open(url.replace("delivery.timeout.ms=30000", f"delivery.timeout.ms={delivery_ms}"))
+        log = KafkaLog.open(self.url(topic, proxied=proxied, delivery_ms=delivery_ms))
         retried(log, [record(1, b"connected")])
         return log
 

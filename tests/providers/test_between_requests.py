@@ -14,15 +14,8 @@ from headrace.producers.mail_story import picture
 from tests.doubles.desk import CrashError
 from tests.doubles.google_calendar_desk import ADDRESS as GOOGLE_ADDRESS
 from tests.doubles.http import Fault, Reply, Request
-from tests.providers import (
-    gmail_parts,
-    google_calendar_parts,
-    graph_parts,
-    test_gmail_any_order,
-    test_google_calendar_any_order,
-    test_graph_calendar,
-    test_graph_mail_any_order,
-)
+from tests.providers import gmail_parts, google_calendar_parts, graph_parts
+from tests.providers.people import PEOPLE
 
 There = dict[str, set[str]]
 """What is at a provider, by an id of its own: the entities that it may be on the log."""
@@ -50,12 +43,10 @@ def graph_events(mine: graph_parts.Diary) -> There:
     return {one.id: {mine.desk.pseudonym(name) for name in (one.uid, f"{one.uid}#{one.id}")} for one in events}
 
 
-class Doer(NamedTuple):
-    """A provider: what there is of it, what people do there, and how; and the entities that are there now."""
+class Site(NamedTuple):
+    """A provider: what there is of it, and the entities that are there now."""
 
     opened: Callable[[int], AbstractContextManager[Any]]
-    acts: st.SearchStrategy[Any]
-    do: Callable[[Any, Any], None]
     there: Callable[[Any], There]
 
 
@@ -66,26 +57,11 @@ def _paged(opened: Callable[..., AbstractContextManager[Any]]) -> Callable[[int]
     return made
 
 
-DOERS: Final = {
-    "gmail": Doer(
-        _paged(gmail_parts.box),
-        st.one_of(test_gmail_any_order.acts, test_gmail_any_order.relabels),
-        test_gmail_any_order.do,
-        gmail_threads,
-    ),
-    "google_calendar": Doer(
-        _paged(google_calendar_parts.office),
-        test_google_calendar_any_order.acts,
-        test_google_calendar_any_order.do,
-        google_events,
-    ),
-    "graph mail": Doer(
-        _paged(graph_parts.box),
-        st.one_of(test_graph_mail_any_order.acts, test_graph_mail_any_order.moves),
-        test_graph_mail_any_order.do,
-        graph_threads,
-    ),
-    "graph calendar": Doer(_paged(graph_parts.diary), test_graph_calendar.acts, test_graph_calendar.do, graph_events),
+SITES: Final = {
+    "gmail": Site(_paged(gmail_parts.box), gmail_threads),
+    "google_calendar": Site(_paged(google_calendar_parts.office), google_events),
+    "graph mail": Site(_paged(graph_parts.box), graph_threads),
+    "graph calendar": Site(_paged(graph_parts.diary), graph_events),
 }
 
 
@@ -113,14 +89,14 @@ def drawn(data: st.DataObject, acts: st.SearchStrategy[Any]) -> list[Any]:
 class Witness:
     """Sees what people do, and knows what has ever gone."""
 
-    def __init__(self, mine: Any, doer: Doer) -> None:
-        self._mine, self._doer = mine, doer
+    def __init__(self, mine: Any, name: str) -> None:
+        self._mine, self._do, self._there = mine, PEOPLE[name].do, SITES[name].there
         self._ever: Final[There] = {}
         self.gone: Final[set[str]] = set()
 
     def do(self, mine: Any, act: Any) -> None:
-        self._doer.do(mine, act)
-        there = self._doer.there(mine)
+        self._do(mine, act)
+        there = self._there(mine)
         for vanished in self._ever.keys() - there.keys():
             self.gone.update(self._ever[vanished])
         self._ever.update(there)
@@ -153,14 +129,13 @@ def busy(mine: Any, do: Callable[[Any, Any], None], step: Sync) -> None:
     mine.faulty.clear()
 
 
-@pytest.mark.parametrize("name", DOERS)
+@pytest.mark.parametrize("name", SITES)
 @given(data=st.data(), page=st.sampled_from([1, 2, 1000]))
 @settings(max_examples=settings().max_examples * 3 // 5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_people_do_between_two_requests(name: str, data: st.DataObject, page: int) -> None:
-    doer = DOERS[name]
-    with doer.opened(page) as mine:
-        witness = Witness(mine, doer)
-        for step in drawn(data, doer.acts):
+    with SITES[name].opened(page) as mine:
+        witness = Witness(mine, name)
+        for step in drawn(data, PEOPLE[name].acts):
             if isinstance(step, Sync):
                 busy(mine, witness.do, step)
             else:

@@ -25,17 +25,10 @@ from tests.doubles.desk import ACCOUNT, SOURCE, TENANT, CrashError, Folding
 from tests.doubles.graph_push import CLIENT_ID, SubscriptionsDouble
 from tests.doubles.http import Fault, Reply, Request, replies
 from tests.doubles.pubsub import PubSub
-from tests.providers import (
-    gmail_parts,
-    google_calendar_parts,
-    graph_parts,
-    test_gmail_any_order,
-    test_google_calendar_any_order,
-    test_graph_calendar,
-    test_graph_mail_any_order,
-)
+from tests.providers import gmail_parts, google_calendar_parts, graph_parts
 from tests.providers.graph_parts import ONE as MICROSOFT
 from tests.providers.graph_parts import Published
+from tests.providers.people import PEOPLE
 from tests.providers.test_gmail_push import NOW, ONE, Certificates
 
 _ENDPOINT: Final = "https://headrace.example/v1/notifications"
@@ -152,7 +145,7 @@ def gmail(page: int) -> Generator[Hinted]:
             pubsub.deliver(pushed, which)
 
         def do(act: Any) -> None:
-            test_gmail_any_order.do(mine, act)
+            PEOPLE["gmail"].do(mine, act)
             mine.double.now += 1_000
             pubsub.changed()
 
@@ -181,7 +174,7 @@ def google_calendar(page: int) -> Generator[Hinted]:
             push.deliver(posted)
 
         def do(act: Any) -> None:
-            test_google_calendar_any_order.do(mine, act)
+            PEOPLE["google_calendar"].do(mine, act)
 
         def waits() -> bool:
             return any(channel.waiting for channel in push.channels.values())
@@ -223,7 +216,7 @@ def graph(mine: Any, double: Any, what: Callable[[Any, Any], None], **follow: st
 def graph_mail(page: int) -> Generator[Hinted]:
     with (
         graph_parts.box(page=page) as mine,
-        graph(mine, mine.double, test_graph_mail_any_order.do, follow="mail") as made,
+        graph(mine, mine.double, PEOPLE["graph mail"].do, follow="mail") as made,
     ):
         yield made
 
@@ -232,16 +225,16 @@ def graph_mail(page: int) -> Generator[Hinted]:
 def graph_calendar(page: int) -> Generator[Hinted]:
     with (
         graph_parts.diary(page=page) as mine,
-        graph(mine, mine.graph, test_graph_calendar.do, follow="calendar") as made,
+        graph(mine, mine.graph, PEOPLE["graph calendar"].do, follow="calendar") as made,
     ):
         yield made
 
 
-OPENED: Final[Mapping[str, tuple[Callable[[int], Any], st.SearchStrategy[Any]]]] = {
-    "gmail": (gmail, st.one_of(test_gmail_any_order.acts, test_gmail_any_order.relabels)),
-    "google_calendar": (google_calendar, test_google_calendar_any_order.acts),
-    "graph mail": (graph_mail, st.one_of(test_graph_mail_any_order.acts, test_graph_mail_any_order.moves)),
-    "graph calendar": (graph_calendar, test_graph_calendar.acts),
+OPENED: Final[Mapping[str, Callable[[int], Any]]] = {
+    "gmail": gmail,
+    "google_calendar": google_calendar,
+    "graph mail": graph_mail,
+    "graph calendar": graph_calendar,
 }
 deliveries: Final = st.builds(Deliver, st.integers(0, 5), st.sampled_from(["taken", "taken", "down", "lost"]))
 
@@ -261,9 +254,8 @@ def drawn(data: st.DataObject, acts: st.SearchStrategy[Any]) -> Iterator[Any]:
 @given(data=st.data(), page=st.sampled_from([1, 3, 1000]))
 @settings(max_examples=settings().max_examples * 2 // 5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_was_notified_is_found(name: str, data: st.DataObject, page: int) -> None:
-    opened, acts = OPENED[name]
-    with opened(page) as site:
-        for step in drawn(data, acts):
+    with OPENED[name](page) as site:
+        for step in drawn(data, PEOPLE[name].acts):
             match step:
                 case Deliver():
                     site.deliver(step)

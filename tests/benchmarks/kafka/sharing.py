@@ -54,9 +54,11 @@ def _rate(place: Place, topic: str, size: Size, workers: int) -> float:
         def start() -> subprocess.Popen[str]:
             return stack.enter_context(_worker(place, topic, schema, size))
 
-        first = start()
-        _shared([first])  # it has made the tables
-        _shared([first, start()] if workers == 2 else [])
+        started = [start()]
+        _shared(started)  # it has made the tables
+        if workers > 1:
+            started += [start() for _ in range(workers - 1)]
+            _shared(started)
         begun, at = time.perf_counter(), seen()
         while (now := seen()) < size.total:
             time.sleep(_LOOK_SECONDS)

@@ -1,18 +1,12 @@
 """Notifications acknowledged while the provider's API takes its time, and what a burst of them brings about."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
 from tests.benchmarks.figures import Figure, percentiles, show
 from tests.benchmarks.producers.load import Load, deliver
 from tests.benchmarks.producers.mailboxes import push
-
-_ROOT: Final = Path(__file__).resolve().parents[3]
+from tests.benchmarks.producers.process import Part, running
 
 
 class Size(NamedTuple):
@@ -24,56 +18,20 @@ class Size(NamedTuple):
     burst: int
 
 
-class _Server:
-    """A process of :mod:`tests.benchmarks.producers.server`."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process: Final = process
-        self.begun: Final = self._heard()
-
-    def _heard(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the server ended with {self._process.wait()}: what it said is above")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def done(self) -> dict[str, Any]:
-        """What it has done, once nothing waits."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        return self._heard()
-
-    def deliver(self, bodies: list[bytes], path: str | None = None) -> Load:
-        """Send these, to the endpoint of notifications unless another is named."""
-        return deliver(self.begun["port"], path or self.begun["path"], self.begun["token"], bodies)
-
-
-@contextmanager
-def _serving(directory: Path, size: Size) -> Generator[_Server, None, None]:
-    module = "tests.benchmarks.producers.server"
-    command = [sys.executable, "-m", module, str(directory), str(size.accounts), str(size.seconds)]
-    with subprocess.Popen(
-        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True
-    ) as process:
-        try:
-            yield _Server(process)
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
+def _deliver(server: Part, bodies: list[bytes], path: str | None = None) -> Load:
+    """Send these, to the endpoint of notifications unless another is named."""
+    return deliver(server.begun["port"], path or server.begun["path"], server.begun["token"], bodies)
 
 
 def run(directory: Path, size: Size) -> None:
     """Measure and print."""
-    with _serving(directory, size) as server:
+    with running("tests.benchmarks.producers.server", directory, size.accounts, size.seconds) as server:
         people = [f"person-{number % size.accounts}" for number in range(size.deliveries)]
         bodies = [push(account, 2_000 + number) for number, account in enumerate(people)]
-        server.deliver(bodies[: size.deliveries // 10], "/bare")
-        plain = server.deliver(bodies, "/bare")
-        spread, then = server.deliver(bodies), server.done()
-        one = server.deliver([push("person-0", 9_000_000 + number) for number in range(size.burst)])
+        _deliver(server, bodies[: size.deliveries // 10], "/bare")
+        plain = _deliver(server, bodies, "/bare")
+        spread, then = _deliver(server, bodies), server.done()
+        one = _deliver(server, [push("person-0", 9_000_000 + number) for number in range(size.burst)])
         now = server.done()
     figures: list[Figure] = []
     for name, load in (

@@ -9,8 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,46 +20,10 @@ from headrace.producers.vault_sqlite import SqliteVault
 from headrace.store import Store
 from tests.benchmarks.figures import Figure, show
 from tests.benchmarks.producers.calendars import CHANGED, LOSE
+from tests.benchmarks.producers.process import ROOT, Part, running
 from tests.doubles.google_calendar_desk import ADDRESS
 
-_ROOT: Final = Path(__file__).resolve().parents[3]
 _SOURCE: Final = Connected("bench", "ann", "calendar", "google_calendar", {"calendar": ADDRESS})
-
-
-class _Calendar:
-    """A process of :mod:`tests.benchmarks.producers.calendars`."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process: Final = process
-        self.begun: Final = self._heard()
-
-    def done(self, line: str = "") -> dict[str, Any]:
-        """What it has done so far."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        self._process.stdin.flush()
-        return self._heard()
-
-    def _heard(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the double ended with {self._process.wait()}: what it said is above")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-
-@contextmanager
-def _calendar(events: int) -> Generator[_Calendar]:
-    command = [sys.executable, "-m", "tests.benchmarks.producers.calendars", str(events)]
-    with subprocess.Popen(
-        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True
-    ) as process:
-        try:
-            yield _Calendar(process)
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
 
 
 def _sync(directory: Path, url: str, token: str) -> None:
@@ -81,11 +43,11 @@ def _megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _measured(directory: Path, calendar: _Calendar) -> dict[str, Any]:
+def _measured(directory: Path, calendar: Part) -> dict[str, Any]:
     """A sync, and what the double did for it."""
     before, begun = calendar.done(), calendar.begun
     command = [sys.executable, "-m", "tests.benchmarks.producers.resync", str(directory), begun["url"], begun["token"]]
-    done = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     after = calendar.done()
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found | {"double": after["seconds"] - before["seconds"], "asked": after["asked"] - before["asked"]}
@@ -93,7 +55,10 @@ def _measured(directory: Path, calendar: _Calendar) -> dict[str, Any]:
 
 def run(events: int) -> None:
     """Measure and print."""
-    with _calendar(events) as calendar, tempfile.TemporaryDirectory(prefix="headrace-bench-") as name:
+    with (
+        running("tests.benchmarks.producers.calendars", events) as calendar,
+        tempfile.TemporaryDirectory(prefix="headrace-bench-") as name,
+    ):
         first = _measured(Path(name), calendar)
         calendar.done(LOSE)
         again = _measured(Path(name), calendar)
