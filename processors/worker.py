@@ -16,6 +16,7 @@ exit code 0     it was told to stop (SIGTERM, SIGINT) and has
 """
 
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -51,7 +52,7 @@ CHECK_SECONDS: Final = 30.0
 _JOIN_SECONDS: Final = 5.0
 """How long a rebalance of Faust's own consumer is waited for before the worker stops."""
 GRACE_SECONDS: Final = STOP_SECONDS + companion.STOP_SECONDS + _JOIN_SECONDS + 12.0
-"""How long stopping may take; then the process ends as it is, which loses nothing."""
+"""How long stopping may take, whatever the reason; then the process ends as it is, which loses nothing."""
 _RETRY_SECONDS: Final = 0.2
 _RETRY_AT_MOST_SECONDS: Final = 5.0
 _TAKEN: Final = 500
@@ -161,6 +162,23 @@ class Worker(faust.Worker):
 
     app: WorkerApp  # pyright: ignore[reportIncompatibleVariableOverride] - narrower, and set by Faust alone
     _told: int = 0
+    _deadline: threading.Timer | None = None
+
+    async def stop(self) -> None:
+        """Stop, for whatever reason, in bounded time."""
+        self._begin_to_end()
+        await super().stop()
+
+    def _begin_to_end(self) -> None:
+        if self._deadline is None:
+            self._deadline = threading.Timer(GRACE_SECONDS, self._give_up)
+            self._deadline.daemon = True
+            self._deadline.start()
+
+    def _give_up(self) -> None:
+        _log.critical("stopping took longer than %g s: ending as it is; nothing is lost by that", GRACE_SECONDS)
+        faulthandler.dump_traceback(sys.stderr)
+        os._exit(_told_why(self.app.failure))
 
     async def _stop_on_signal(self, signal: signal.Signals) -> None:
         """Not in the middle of a rebalance: Faust and its consumer would wait for each other until somebody gave up."""
@@ -171,9 +189,7 @@ class Worker(faust.Worker):
         self._told += 1
         if self._told > 1:
             os._exit(128 + signal)  # at once: what is not committed is folded again
-        deadline = threading.Timer(GRACE_SECONDS, _give_up)
-        deadline.daemon = True
-        deadline.start()
+        self._begin_to_end()
         super()._schedule_shutdown(signal)
 
     def execute_from_commandline(self) -> NoReturn:
@@ -184,14 +200,16 @@ class Worker(faust.Worker):
             failure = self.app.failure
             if failure is None:
                 raise
-            sys.stderr.write(f"headrace: {failure}\n")
-            raise SystemExit(exit_code(failure)) from ended
+            raise SystemExit(_told_why(failure)) from ended
         raise SystemExit(0)
 
 
-def _give_up() -> None:
-    _log.critical("stopping took longer than %g s: ending as it is; nothing is lost by that", GRACE_SECONDS)
-    os._exit(FAILED)
+def _told_why(failure: HeadraceError | None) -> int:
+    """The exit code; the last line of the process says what it stands for."""
+    if failure is not None:
+        sys.stderr.write(f"headrace: {failure}\n")
+        sys.stderr.flush()
+    return exit_code(failure)
 
 
 def create_app(settings: Settings, beside: Companion | None = None, *, port: int | None = None) -> WorkerApp:

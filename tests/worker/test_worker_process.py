@@ -3,6 +3,8 @@
 import json
 import signal
 import sys
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -11,6 +13,8 @@ from headrace.processors.worker import FAILED, HALTED, UNAVAILABLE
 from tests.kafka.topics import Cluster
 from tests.worker.process import PROGRAMS, WorkerProcess, migrated
 from tests.worker.site import PARTITIONS, Site, until
+
+ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 def journal_is_whole(site: Site) -> bool:
@@ -106,9 +110,8 @@ def test_plain_faust_runs_it_and_ends_when_the_log_is_another(site: Site) -> Non
         until(lambda: journal_is_whole(site))
         site.check_tables()
         until(lambda: "syncs no sources" in worker.log.read_text())
-        before, cluster = site.folded(), Cluster(site.kafka)
-        cluster.delete(site.topic)
-        cluster.make(site.topic, PARTITIONS)
+        before = site.folded()
+        another_log(site)
         assert worker.ended() == HALTED
         said = worker.log.read_text()
     assert "metrics and health at http://127.0.0.1:" in said
@@ -116,6 +119,35 @@ def test_plain_faust_runs_it_and_ends_when_the_log_is_another(site: Site) -> Non
     assert "headrace: " in said.splitlines()[-1]
     assert site.folded() == before
     assert not list(site.directory.glob("*-data"))
+
+
+def another_log(site: Site) -> None:
+    """The topic is made anew: whoever folds must stop."""
+    cluster = Cluster(site.kafka)
+    cluster.delete(site.topic)
+    cluster.make(site.topic, PARTITIONS)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        ("deaf", "the last verdicts taken in are not committed"),
+        ("never", "stopping took longer than 1 s"),
+    ],
+)
+def test_it_ends_in_bounded_time_whatever_waits_for_what_has_gone(site: Site, end: str, said: str) -> None:
+    migrated(site)
+    command = [sys.executable, "-m", "tests.worker.badly_ended", end]
+    with WorkerProcess(site, command, PYTHONPATH=str(ROOT)) as worker:
+        site.proposals(2)
+        site.wait_folded()
+        until(lambda: journal_is_whole(site))
+        assert worker.said
+        another_log(site)
+        assert worker.ended() == HALTED
+        lines = worker.log.read_text().splitlines()
+    assert "headrace: " in lines[-1]
+    assert any(said in line for line in lines)
 
 
 def test_a_log_that_is_not_kept_as_it_must_be_does_not_begin(site: Site) -> None:
