@@ -99,8 +99,12 @@ class Place(NamedTuple):
     def compare(self) -> tuple[Synced, Counting]:
         """A sync, and what lived meanwhile."""
         gc.collect()
-        counting = Counting(self.desk.feed)
-        return run_sync(self.source, counting), counting
+        gc.freeze()  # what lived before is not looked at, nor collected again and again
+        try:
+            counting = Counting(self.desk.feed)
+            return run_sync(self.source, counting), counting
+        finally:
+            gc.unfreeze()
 
 
 @contextmanager
