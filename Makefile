@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 STAGES := schemas producers processors projections
+# One more than there are processors: a good part of the tests waits for other processes.
+PYTEST := $(BIN)/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile
 UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-header --no-annotate --python-version 3.11 --python-platform linux $(if $(UPGRADE),--upgrade)
@@ -33,22 +35,20 @@ demo-kafka: $(STAMP)  ## The same on a real Kafka and PostgreSQL, started here f
 test: lint  ## Lint, then the tests, on a real Kafka, PostgreSQL and schema registry that are fetched for it
 	@$(BIN)/python -m infra.stack fetch --install
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/chaos/long
+	@$(PYTEST) --ignore tests/chaos/long
 	@echo "==> not run here, for they take long: make test-on-kafka (the tests of behaviour again, on Kafka), make chaos"
 
 test-on-kafka: $(STAMP)  ## The tests of behaviour again, on Kafka and PostgreSQL (about 8 minutes)
 	@$(BIN)/python -m infra.stack fetch --install jvm
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --on kafka tests/integration
+	@$(PYTEST) --on kafka tests/integration
 
 lint: $(STAMP)  ## Style, types and import contracts
 	@echo "==> ruff"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
-	@echo "==> mypy"
-	@$(BIN)/mypy
-	@echo "==> basedpyright"
-	@$(BIN)/basedpyright
+	@echo "==> mypy and basedpyright"
+	@$(BIN)/mypy & mypy=$$!; $(BIN)/basedpyright; right=$$?; wait $$mypy && exit $$right
 	@echo "==> import contracts"
 	@$(BIN)/lint-imports --no-logo
 
