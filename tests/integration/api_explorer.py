@@ -23,6 +23,7 @@ from schemathesis.openapi.checks import RejectedPositiveData
 TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{50}\Z")
 ID: Final = re.compile(r"[A-Za-z0-9._~:+=-]{1,200}\Z")
 SOUND: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z")
+AGAIN: Final = ("idempotency-key", "Idempotency-Key")
 MEANT: Final = frozenset(
     {
         "unknown_basis",
@@ -46,6 +47,7 @@ class Real:
     def __init__(self, token: str) -> None:
         self._token: Final = token
         self._led = 0
+        self._claimed = 0
 
     def path(self, found: Mapping[str, Any], label: str, turn: int) -> dict[str, Any]:
         """Path parameters."""
@@ -83,8 +85,10 @@ class Real:
         changed = {name: self.body(value) for name, value in found.items()}
         if SOUND.match(str(changed.get("kind"))) and ID.match(str(changed.get("id", "@"))):
             changed |= {"kind": "calendar.event"}
-        if isinstance(changed.get("until"), int):
-            changed["until"] = 2**52
+        if "until" in changed:
+            self._claimed += 1  # most are led to what nobody holds, and to a time that is to come
+            if self._claimed % 4:
+                changed |= {"until": 2**52, "entity": {"kind": "calendar.event", "id": f"free-{self._claimed}"}}
         if SOUND.match(str(changed.get("type"))) and isinstance(changed.get("data", {}), dict):
             self._led += 1  # most are led to a booking that can be accepted, some to one that cannot, some are left
             if self._led % 4:
@@ -113,6 +117,8 @@ def explore(url: str, key: str, real: Real, examples: int, seed: int | None) -> 
         case.query = real.query(case.query or {}, turn)
         if case.meta is None or case.meta.generation.mode.is_positive:
             case.body = real.body(case.body)
+            if turn % 2:  # one that was used before is refused
+                case.headers = {name: value for name, value in (case.headers or {}).items() if name not in AGAIN}
         return case
 
     def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
