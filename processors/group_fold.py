@@ -221,7 +221,8 @@ class GroupFold:
                     arrived.setdefault(record.partition, []).append(record)
                 else:
                     self._judge(error, message)
-            self._take_all(arrived, more=len(messages) == self._most)
+            if self._failure is None:  # records may come with the very partition that cannot be begun with
+                self._take_all(arrived, more=len(messages) == self._most)
         if self._failure is not None:
             raise self._failure
         for partition in self._folding.due[:1]:  # one at a time: what it waits for may take long to say no
