@@ -5,8 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 STAGES := schemas producers processors projections
-# One more than there are processors: a good part of the tests waits for other processes.
-PYTEST := $(BIN)/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile
+# One more than there are processors: a good part of the tests waits for other processes. In any order: by default the
+# files of few and long tests, which wait most, would come last and run beside one another.
+PYTEST := $(BIN)/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no-loadscope-reorder
 UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-header --no-annotate --python-version 3.11 --python-platform linux $(if $(UPGRADE),--upgrade)
@@ -38,7 +39,7 @@ test: lint  ## Lint, then the tests, on a real Kafka, PostgreSQL and schema regi
 	@$(PYTEST) --ignore tests/chaos/long
 	@echo "==> not run here, for they take long: make test-on-kafka (the tests of behaviour again, on Kafka), make chaos"
 
-test-on-kafka: $(STAMP)  ## The tests of behaviour again, on Kafka and PostgreSQL (about 8 minutes)
+test-on-kafka: $(STAMP)  ## The tests of behaviour again, on Kafka and PostgreSQL (about 5 minutes)
 	@$(BIN)/python -m infra.stack fetch --install jvm
 	@echo "==> pytest"
 	@$(PYTEST) --on kafka tests/integration
