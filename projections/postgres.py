@@ -207,7 +207,11 @@ class PostgresTables:
         with self._loading.lock, translated(self.address.named, "read"):
             connection = self._session(self._loading)
             missing = self._kept.take(memory, wants.entities) if wants.entities else wants.entities
-            postgres_loads.load(connection, self._kinds, memory, replace(wants, entities=missing))
+            try:
+                postgres_loads.load(connection, self._kinds, memory, replace(wants, entities=missing))
+            except psycopg.Error:
+                self._loading.drop()  # as after an error while writing
+                raise
 
     def commit(self, memory: Memory, batch: Sequence[Stored], publish: Publish | None = None) -> None:
         """See :class:`headrace.projections.port.Tables`."""

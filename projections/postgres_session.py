@@ -64,14 +64,18 @@ class ProcessorSession:
         self._broken()
 
     def undo(self) -> None:
-        """End the transaction, if there still is one and a connection to say so on."""
+        """End the transaction, if there still is one and a connection to say so on.
+
+        After an error the connection is let go of, for the server rolls back what is left of it: of a pipeline it skips
+        all that follows the statement that failed, and psycopg counts as prepared what it was told to prepare there.
+        """
         if self._open is None:
             return
         status = self._open.info.transaction_status
         try:
-            if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            if status == TransactionStatus.INTRANS:
                 self._open.execute("ROLLBACK")
             elif status != TransactionStatus.IDLE:
                 self.drop()
         except psycopg.Error:
-            self.drop()  # the server rolls back what is left of a connection that broke
+            self.drop()

@@ -246,3 +246,63 @@ def test_a_commit_that_cannot_be_made_known_is_done_all_the_same(
         assert "was not made known" in caplog.text
         fold_by(engine, log, partition, (50,))
         assert contents(tables, KINDS) == expected(log, partition)
+
+
+FULL = """
+    CREATE OR REPLACE FUNCTION {schema}.no_space() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$;
+    CREATE TRIGGER no_space BEFORE INSERT ON {schema}.events EXECUTE FUNCTION {schema}.no_space();
+"""
+
+
+@pytest.mark.parametrize("healthy", range(8))
+def test_a_disk_that_is_full_now_and_then(database: str, schema: str, healthy: int) -> None:
+    """Whichever statement is prepared just then: the server never saw those that follow the one that failed."""
+    log, partition = history()
+    named = sql.Identifier(schema)
+    fill, empty = sql.SQL(FULL).format(schema=named), sql.SQL("DROP TRIGGER no_space ON {}.events").format(named)
+    with (
+        psycopg.connect(database, autocommit=True) as other,
+        PostgresTables(database, REGISTRY, KINDS, schema=schema) as tables,
+    ):
+        engine = Engine(REGISTRY, KINDS, tables)
+        at = engine.resume(log, partition)
+        for batches in (0, healthy, *[1] * 12):
+            for _ in range(batches):
+                engine.apply(partition, log.read(partition, at, 2))
+                at += 2
+            other.execute(fill)
+            with pytest.raises(UnavailableError, match="is full"):
+                engine.apply(partition, log.read(partition, at, 2))
+            other.execute(empty)
+            assert engine.resume(log, partition) == at
+        fold_by(engine, log, partition, (2,))
+        assert contents(tables, KINDS) == expected(log, partition)
+
+
+@pytest.mark.parametrize("healthy", range(8))
+def test_tables_that_are_locked_now_and_then(database: str, schema: str, healthy: int) -> None:
+    """The same where rows are loaded."""
+    log, partition = history()
+    locked = sql.SQL("LOCK {}.proposals").format(sql.Identifier(schema))
+    with (
+        psycopg.connect(database) as other,
+        PostgresTables(database, REGISTRY, KINDS, schema=schema, patience=0.05) as tables,
+    ):
+        engine = Engine(REGISTRY, KINDS, tables)
+        at, failed = engine.resume(log, partition), 0
+        for batches in (0, healthy, *[1] * 12):
+            for _ in range(batches):
+                engine.apply(partition, log.read(partition, at, 2))
+                at += 2
+            other.execute(locked)
+            try:
+                engine.apply(partition, log.read(partition, at, 2))
+                at += 2
+            except UnavailableError:
+                failed += 1
+            other.rollback()
+            assert engine.resume(log, partition) == at
+        assert failed
+        fold_by(engine, log, partition, (2,))
+        assert contents(tables, KINDS) == expected(log, partition)
