@@ -29,7 +29,7 @@ def check_writes(evidence: Evidence) -> Iterator[Violation]:
     for source_key, positions in effects.items():
         if len(positions) > 1:
             yield Violation("one effect", f"{source_key} took effect at {positions}")
-    yield from _orders(evidence, attempts)
+    yield from check_order(evidence.landed, attempts)
 
 
 def _effects(evidence: Evidence) -> dict[tuple[str, ...], list[Position]]:
@@ -70,7 +70,7 @@ def placed(one: Operation) -> Position | None:
     return Position(one.told["partition"], one.told["offset"])
 
 
-def _orders(evidence: Evidence, attempts: Mapping[Key, Sequence[Operation]]) -> Iterator[Violation]:
+def check_order(landed: Sequence[Landed], attempts: Mapping[Key, Sequence[Operation]]) -> Iterator[Violation]:
     """What was acknowledged before something else was sent stands before it, in each partition.
 
     One pass over both in the order of time: at each sending, the furthest acknowledged place is the bound.
@@ -87,10 +87,16 @@ def _orders(evidence: Evidence, attempts: Mapping[Key, Sequence[Operation]]) -> 
         # The last one is taken first.
         spare[key] = sorted((one.invoked for one in made if one.outcome != FAILED and not placed(one)), reverse=True)
     told = {position for run in begun.values() for _, position in run}
-    for record in evidence.landed:
-        # Of attempts that were told no place, the first sent may have made the first record, and so on.
-        if record.position not in told and spare.get(record.key):
-            begun[record.position.partition].append((spare[record.key].pop(), record.position))
+    untold = [record for record in landed if record.position not in told]
+    count = Counter(record.key for record in untold)
+    for record in untold:
+        sent = spare.get(record.key)
+        if sent:
+            # Of attempts that were told no place, the first sent may have made the first record, and so on. Where there
+            # are more records than attempts, the first attempt may have made all but the last ones.
+            doubled = count[record.key] > len(sent)
+            count[record.key] -= 1
+            begun[record.position.partition].append((sent[-1] if doubled else sent.pop(), record.position))
     for partition, records in begun.items():
         bounds, furthest = sorted(ended[partition], reverse=True), -1
         for invoked, position in sorted(records):
