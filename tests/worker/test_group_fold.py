@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import pytest
-from confluent_kafka import Consumer, Message
 
 from headrace.errors import KindError, LogMismatchError, SchemaMissingError, UnavailableError
 from headrace.log.port import Stored
-from headrace.processors import group_fold
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.memory import Memory, PartitionRow
 from headrace.processors.core.model import Event, State
@@ -361,35 +359,6 @@ def test_a_log_that_was_replaced_is_not_begun_with(site: Site, cluster: Cluster)
     site.ask("UPDATE partitions SET log_id = %s", bytes(16))
     with pytest.raises(LogMismatchError):
         site.fold().start()
-
-
-class Hasty(Consumer):
-    """Gives partitions and the first records of them in one call."""
-
-    def poll(self, timeout: float | None = None) -> Message | None:
-        """Whatever there is, however long that takes."""
-        while (message := super().poll(0.1)) is None:
-            pass
-        return message
-
-
-def test_nothing_is_judged_of_a_log_that_was_replaced(
-    site: Site, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its records may come together with the news that they are this worker's."""
-    fold = site.fold()
-    fold.start()
-    site.facts(5)
-    site.wait_folded()
-    assert fold.stop()
-    before = site.folded()
-    site.ask("UPDATE partitions SET log_id = %s WHERE partition = 2", bytes(16))
-    site.facts(5, seed="g")
-    monkeypatch.setattr(group_fold, "Consumer", Hasty)
-    again = site.fold()
-    again.start()
-    _halts(site, again)
-    assert site.folded() == before
 
 
 def test_two_that_are_forced_onto_the_same_partitions_fence_one_another(site: Site) -> None:
