@@ -127,6 +127,8 @@ def serving(directory: Path, *, policy: Policy = DEFAULT_POLICY, settings: Setti
         BackgroundServer(store, settings or load_settings(directory, port=0)) as server,
         httpx.Client(base_url=server.url, timeout=60) as http,
     ):
+        for partition, end in enumerate(store.log.describe().ends):
+            assert store.applied.wait(partition, end - 1, WAIT), "its openings are not folded"
         yield Desk(store, http)
 
 
