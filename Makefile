@@ -7,7 +7,7 @@ STAMP := .venv/.set-up
 STAGES := schemas producers processors projections
 # One more than there are processors: a good part of the tests waits for other processes. In any order: by default the
 # files of few and long tests, which wait most, would come last and run beside one another.
-PYTEST := $(BIN)/python -m pytest -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
 UV_INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-header --no-annotate --python-version 3.11 --python-platform linux $(if $(UPGRADE),--upgrade)

@@ -23,7 +23,7 @@ from schemathesis.openapi.checks import RejectedPositiveData
 TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{50}\Z")
 ID: Final = re.compile(r"[A-Za-z0-9._~:+=-]{1,200}\Z")
 SOUND: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z")
-AGAIN: Final = ("idempotency-key", "Idempotency-Key")
+FRESH: Final = "idempotency-key"
 MEANT: Final = frozenset(
     {
         "unknown_basis",
@@ -118,7 +118,7 @@ def explore(url: str, key: str, real: Real, examples: int, seed: int | None) -> 
         if case.meta is None or case.meta.generation.mode.is_positive:
             case.body = real.body(case.body)
             if turn % 2:  # one that was used before is refused
-                case.headers = {name: value for name, value in (case.headers or {}).items() if name not in AGAIN}
+                case.headers = {name: value for name, value in (case.headers or {}).items() if name.lower() != FRESH}
         return case
 
     def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
