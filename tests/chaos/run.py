@@ -125,14 +125,17 @@ class Run:
 
     def storm(self, count: int, faults: Sequence[Fault] | None = None, seconds: float = float("inf")) -> None:
         """So many faults one after another, or as many as fit into so many seconds; each when the clients have been
-        answered for a while, and now and then two at once: which and when, the seed says."""
+        answered for a while, and now and then two at once: when and in which order, the seed says. None comes again
+        before each of the others has come."""
         chance = random.Random(f"{self._seed}/{len(self._past)}/faults")
+        choice, left = list(faults or self._stage.faults), list[Fault]()
         end = time.monotonic() + seconds
         while count > 0 and time.monotonic() < end:
             self.answered(chance.randint(*BETWEEN_ANSWERS))
             self.rest(chance.random() * 0.05)
-            choice = list(faults or self._stage.faults)
-            together = chance.sample(choice, min(count, len(choice), 2 if chance.random() < TOGETHER else 1))
+            left = left or chance.sample(choice, len(choice))
+            together = left[: min(count, 2 if chance.random() < TOGETHER else 1)]
+            del left[: len(together)]
             self.suffer(chance, *together)
             count -= len(together)
 

@@ -12,9 +12,14 @@ Passed = Callable[[Report], Report]
 
 
 def test_everything_fails_at_random(chaos_directory: Path, seed: int, faults: int, passed: Passed) -> None:
+    """A process of each kind is killed, then whatever the seed says, as far as ``faults`` go."""
     who = logins(CLIENTS)
     with Distributed(chaos_directory, who) as stage:
         run = Run(stage, who, seed, chaos_directory / "history")
-        run.storm(faults)
+        kills = {fault.name: fault for fault in stage.faults if fault.name.startswith("kill -9")}
+        run.storm(len(kills), list(kills.values()))
+        run.storm(faults - len(kills))
         report = passed(run.end())
-    assert sum(report.faults.values()) == faults
+    assert set(kills) == {f"kill -9 of {what}" for what in ("API", "worker", "a broker", "PostgreSQL")}
+    assert set(kills) <= set(report.faults)
+    assert sum(report.faults.values()) == max(faults, len(kills))

@@ -1,4 +1,4 @@
-"""A broker of the test's own that lets nobody in without TLS, and a password or a certificate."""
+"""A broker of the test's own with guarded doors: TLS, passwords, certificates, and rights for what one is for."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,20 +9,27 @@ import pytest
 
 from headrace.errors import HeadraceError, NotFoundError, UnavailableError
 from headrace.log.kafka import KafkaLog
+from headrace.processors import verdict_topic
+from headrace.processors.worker import UNAVAILABLE
 from infra.stack.kafka import Door, KafkaCluster
-from infra.topics import RIGHTS
+from infra.topics import RIGHTS, create_command, rights_command, worker_rights_command
 from tests.contract.log_conformance import PATIENCE_SECONDS, closing
 from tests.kafka.certificates import Certificates, make_certificates
 from tests.kafka.topics import Cluster, opened, record
+from tests.stack.parts import postgres_dsn
+from tests.worker.process import WorkerProcess, migrated
+from tests.worker.site import PARTITIONS, Site, until
+
+__all__ = ("postgres_dsn",)
 
 _PASSWORD = "pass word,=;&"
 _MODULE = "org.apache.kafka.common.security.{}LoginModule required{};"
-_USERS = "".join(f' user_{name}="{_PASSWORD}"' for name in ("headrace", *RIGHTS, "nobody"))
+_USERS = "".join(f' user_{name}="{_PASSWORD}"' for name in ("headrace", *RIGHTS, "worker", "nobody"))
 _SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class Guarded(NamedTuple):
-    """A cluster with two guarded doors, and what it takes to get in."""
+    """A cluster with guarded doors, and what it takes to get in."""
 
     cluster: KafkaCluster
     certificates: Certificates
@@ -40,16 +47,18 @@ class Guarded(NamedTuple):
         told = "&".join(f"{name}={value}" for name, value in asked.items())
         return f"kafka://{self.cluster.bootstrap_at(door)}/{topic or Cluster.name()}?{told}"
 
-    def signed_in(self, topic: str = "", *, who: str = "headrace", mechanism: str = "PLAIN", **options: object) -> str:
-        """The same for who has a password."""
-        asked: Mapping[str, object] = {
+    def asked(self, who: str, mechanism: str) -> dict[str, object]:
+        """What somebody signs in with."""
+        return {
             "security__protocol": "sasl_ssl",
             "sasl__mechanism": mechanism,
             "sasl__username": who,
             "sasl__password__file": self.password,
-            **options,
         }
-        return self.url(topic, "PASSWORDS", **asked)
+
+    def signed_in(self, topic: str = "", *, who: str = "headrace", mechanism: str = "PLAIN", **options: object) -> str:
+        """The same for who has a password."""
+        return self.url(topic, "PASSWORDS", **{**self.asked(who, mechanism), **options})
 
     def certified(self, held: Certificates, topic: str = "") -> str:
         """The same for who has a certificate."""
@@ -64,7 +73,7 @@ class Guarded(NamedTuple):
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    """One broker with a plain door and two guarded ones."""
+    """One broker with a plain door and guarded ones."""
     directory = tmp_path_factory.mktemp("guarded")
     certificates = make_certificates(directory)
     password = directory / "password"
@@ -79,6 +88,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     doors = {
         "PASSWORDS": Door("SASL_SSL", {**keys, **passwords}),
         "CERTIFICATES": Door("SSL", {**keys, **trusted, "ssl.client.auth": "required"}),
+        "VEILED": Door("SSL", keys),
+        "UNVEILED": Door("SASL_PLAINTEXT", passwords),
     }
     settings = {
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -119,6 +130,16 @@ def test_a_log_behind_mutual_tls(guarded: Guarded) -> None:
     check_use(guarded.certified(guarded.certificates))
 
 
+def test_a_log_behind_tls_for_everybody(guarded: Guarded) -> None:
+    check_use(guarded.url("", "VEILED", security__protocol="ssl"))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", *_SCRAM])
+def test_a_log_behind_a_password_on_a_network_that_one_trusts(guarded: Guarded, mechanism: str) -> None:
+    asked = guarded.asked("headrace" if mechanism == "PLAIN" else "scram", mechanism)
+    check_use(guarded.url("", "UNVEILED", **{**asked, "security__protocol": "sasl_plaintext"}))
+
+
 def test_who_lacks_what_it_takes_stays_outside_and_is_told_why(guarded: Guarded, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("guess-4711", encoding="utf-8")
@@ -148,8 +169,9 @@ def _said_to(url: str) -> HeadraceError:
 
 def test_everybody_may_do_what_they_are_for_and_no_more(guarded: Guarded, plain: Cluster) -> None:
     topic = plain.name()
-    for who, operations in RIGHTS.items():
-        plain.allow(f"User:{who}", topic, operations)
+    for who in RIGHTS:
+        for command in rights_command(plain.bootstrap, topic, who, f"User:{who}"):
+            plain.obey(command)
     with KafkaLog.create(guarded.signed_in(topic, who="creator"), 2) as log:
         opened(log)
     with KafkaLog.open(guarded.signed_in(topic, who="writer")) as log:
@@ -167,3 +189,79 @@ def test_everybody_may_do_what_they_are_for_and_no_more(guarded: Guarded, plain:
     with KafkaLog.open(guarded.signed_in(topic, who="creator")) as log:
         log.append([closing(0), closing(1)])
         assert log.describe().ends == (2, 3)
+
+
+class Behind(NamedTuple):
+    """A site as a worker finds it: the log is behind a guarded door."""
+
+    site: Site
+    url: str
+
+    @property
+    def directory(self) -> Path:
+        """See :class:`tests.worker.process.Place`."""
+        return self.site.directory
+
+    @property
+    def postgres(self) -> str:
+        """See :class:`tests.worker.process.Place`."""
+        return self.site.postgres
+
+    @property
+    def schema(self) -> str:
+        """See :class:`tests.worker.process.Place`."""
+        return self.site.schema
+
+
+@pytest.fixture
+def site(plain: Cluster, postgres_dsn: str, tmp_path: Path) -> Iterator[Site]:
+    """A log on that broker, which the test itself reaches by the plain door."""
+    with Site(plain.bootstrap, postgres_dsn, tmp_path) as found:
+        yield migrated(found)
+
+
+def check_worker(behind: Behind) -> None:
+    """A worker folds, publishes, keeps its journal, and ends."""
+    keys = behind.site.proposals(2)
+    with WorkerProcess(behind) as worker:
+        behind.site.wait_folded()
+        until(lambda: len(behind.site.ask("SELECT FROM delivery_journal")) == len(keys))
+        worker.wait_ready()
+        assert worker.stop() == 0
+    assert behind.site.check_verdicts() == 0
+
+
+def test_a_worker_has_the_rights_that_are_printed_and_needs_no_more(
+    guarded: Guarded, plain: Cluster, site: Site
+) -> None:
+    verdicts = verdict_topic.topic_name(site.topic)
+    words = create_command(
+        plain.bootstrap, verdicts, verdict_topic.topic_settings(1), partitions=PARTITIONS, replication=1
+    )
+    settings = dict(word.split("=", 1) for word in words[words.index("--config") :] if "=" in word)
+    plain.make(verdicts, PARTITIONS, settings)
+    for command in (
+        *rights_command(plain.bootstrap, site.topic, "reader", "User:worker"),
+        *worker_rights_command(plain.bootstrap, verdicts, "User:worker"),
+    ):
+        plain.obey(command)
+    check_worker(Behind(site, guarded.signed_in(site.topic, who="worker")))
+
+
+def test_a_worker_without_rights_on_the_verdicts_says_so(guarded: Guarded, plain: Cluster, site: Site) -> None:
+    for command in rights_command(plain.bootstrap, site.topic, "reader", "User:worker"):
+        plain.obey(command)
+    with WorkerProcess(Behind(site, guarded.signed_in(site.topic, who="worker"))) as worker:
+        assert worker.ended() == UNAVAILABLE
+    said = worker.log.read_text()
+    assert verdict_topic.topic_name(site.topic) in said
+    assert "check its credentials and ACLs" in said
+
+
+@pytest.mark.parametrize("mechanism", _SCRAM)
+def test_a_worker_with_a_password_that_never_travels(guarded: Guarded, site: Site, mechanism: str) -> None:
+    check_worker(Behind(site, guarded.signed_in(site.topic, who="scram", mechanism=mechanism)))
+
+
+def test_a_worker_with_a_certificate(guarded: Guarded, site: Site) -> None:
+    check_worker(Behind(site, guarded.certified(guarded.certificates, site.topic)))

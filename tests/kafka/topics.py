@@ -1,5 +1,6 @@
 """Topics for tests of the Kafka log, and what a stranger does to them."""
 
+import argparse
 import re
 import secrets
 import time
@@ -17,7 +18,6 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from headrace.errors import AppendUnknownError
 from headrace.log.kafka import KafkaLog
-from headrace.log.kafka_reader import GROUP
 from headrace.log.port import Log, Record
 from headrace.schemas.refs import Position
 from tests.contract.log_conformance import opening
@@ -86,13 +86,23 @@ class Cluster:
         place = TopicPartition(topic, partition, before)
         self._admin.delete_records([place])[place].result(_SECONDS)
 
-    def allow(self, principal: str, topic: str, operations: Sequence[str]) -> None:
-        """Give somebody rights on a topic, and what every reader needs of the group that nobody joins."""
-        wanted = [(ResourceType.TOPIC, topic, AclOperation[snake(one)]) for one in operations]
-        for kind, name, operation in (*wanted, (ResourceType.GROUP, GROUP, AclOperation.DESCRIBE)):
-            rule = AclBinding(
-                kind, name, ResourcePatternType.LITERAL, principal, "*", operation, AclPermissionType.ALLOW
-            )
+    def obey(self, command: Sequence[str]) -> None:
+        """Do what a ``kafka-acls.sh --add`` says."""
+        words = argparse.ArgumentParser()
+        words.add_argument("program", choices=["kafka-acls.sh"])
+        words.add_argument("--bootstrap-server")
+        words.add_argument("--add", action="store_true", required=True)
+        words.add_argument("--allow-principal", required=True)
+        words.add_argument("--operation", action="append", required=True)
+        words.add_argument("--topic")
+        words.add_argument("--group")
+        words.add_argument("--resource-pattern-type", default="literal")
+        said = words.parse_args(command)
+        kind = ResourceType.TOPIC if said.topic else ResourceType.GROUP
+        pattern = ResourcePatternType[said.resource_pattern_type.upper()]
+        for operation in said.operation:
+            may = AclOperation[snake(operation)], AclPermissionType.ALLOW
+            rule = AclBinding(kind, said.topic or said.group, pattern, said.allow_principal, "*", *may)
             self._admin.create_acls([rule])[rule].result(_SECONDS)
 
     def give_password(self, user: str, mechanism: str, password: str) -> None:
