@@ -48,8 +48,12 @@ class FoldService(Service):
         def ended(_: HeadraceError | None) -> None:
             loop.call_soon_threadsafe(self._over.set)
 
-        fold = await asyncio.to_thread(self._make, ended)
-        await asyncio.to_thread(fold.start)
+        try:
+            fold = await asyncio.to_thread(self._make, ended)
+            await asyncio.to_thread(fold.start)
+        except HeadraceError as error:
+            self._halted(error)
+            raise
         self._fold = fold
 
     @Service.task

@@ -28,7 +28,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from headrace.errors import FencedError, HaltError, HeadraceError, SchemaMissingError, UnavailableError
 from headrace.log.kafka import KafkaLog
 from headrace.log.kafka_address import KafkaAddress
-from headrace.log.kafka_faults import Trouble, is_beyond, meaning
+from headrace.log.kafka_faults import Trouble, is_beyond, make_sure, meaning
 from headrace.log.kafka_reader import consumer_settings, stored
 from headrace.log.port import Stored
 from headrace.processors.applied import Applied
@@ -321,7 +321,7 @@ class GroupFold:
             raise meaning(error, self.address, f"reading partition {message.partition()} of", self._trouble)
         self._trouble(error)
         if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC):
-            self._log.describe()  # gone, or only not yet known to the broker that was asked
+            make_sure(self._log.describe, _CHECK_SECONDS)
 
     # -- what the group says; called while polling ----------------------------------------------------------------
 

@@ -19,6 +19,7 @@ value               the verdict in canonical JSON, as in the table ``verdicts``
 Source of the headers: CloudEvents 1.0.2 and its Kafka protocol binding, §3.2.
 """
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ from headrace.log.kafka_topic import Topic
 from headrace.log.port import Headers, Record
 from headrace.processors.core.memory import Judged, Memory
 from headrace.schemas.envelope import SPEC_VERSION, rfc3339
+from headrace.schemas.refs import KIND_NAME, OPAQUE_ID
 
 GROUP: Final = "headrace-delivery"
 """What the names of the groups begin with in which workers read it."""
@@ -51,6 +53,8 @@ _VERDICTS: Final = ".verdicts"
 _CLEANUP: Final = "cleanup.policy"
 _IN_SYNC: Final = "min.insync.replicas"
 _APPEAR_SECONDS: Final = 30.0
+_IDS: Final = 3
+_PLACE: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,18})\Z")
 
 
 def topic_name(log_topic: str) -> str:
@@ -86,7 +90,7 @@ def prepare(log: KafkaAddress, partitions: int) -> KafkaAddress:
     address = address_of(log)
     trouble = Trouble()
     admin = AdminClient(client_settings(address, trouble))
-    trouble.heard_by(admin.poll)
+    trouble.heard_by(admin)
     topic = Topic(address)
     try:
         topic.state()
@@ -177,26 +181,27 @@ def _time(log_time: int) -> Headers:
         return ()
 
 
-def read_message(key: bytes | None, headers: Mapping[str, bytes], value: bytes) -> PublishedVerdict | None:
-    """What a message of the topic says; ``None`` where it is none of headrace's."""
-    try:
-        tenant, account, proposal = (key or b"").decode().split("/")
-        source, type_ = headers["ce_source"].decode(), headers["ce_type"].decode()
-        partition, _, offset = headers["ce_id"].decode().partition("-")
-        if not source.startswith(SOURCE_PREFIX) or not type_.startswith(TYPE_PREFIX):
-            return None
-        return PublishedVerdict(
-            bytes.fromhex(source.removeprefix(SOURCE_PREFIX)),
-            int(partition),
-            int(offset),
-            tenant,
-            account,
-            proposal,
-            type_.removeprefix(TYPE_PREFIX),
-            value.decode(),
-        )
-    except (KeyError, ValueError):
+def read_message(
+    key: bytes | None, headers: Mapping[str, bytes | None], value: bytes | None
+) -> PublishedVerdict | None:
+    """What a message of the topic says; ``None`` where it is none of headrace's. Who may write to the topic may write
+    anything: nothing that the journal could not hold is taken for a verdict."""
+    told = {name: headers.get(name) for name in ("ce_source", "ce_type", "ce_id")}
+    if key is None or value is None or None in told.values():
         return None
+    try:
+        ids, text = key.decode().split("/"), value.decode()
+        source, type_, place = (raw.decode() for raw in told.values() if raw is not None)
+        log_id = bytes.fromhex(source.removeprefix(SOURCE_PREFIX))
+    except ValueError:
+        return None
+    at, verdict = _PLACE.match(place), type_.removeprefix(TYPE_PREFIX)
+    if not source.startswith(SOURCE_PREFIX) or not type_.startswith(TYPE_PREFIX) or at is None:
+        return None
+    if len(ids) != _IDS or not all(map(OPAQUE_ID.match, ids)) or not KIND_NAME.match(verdict) or "\0" in text:
+        return None
+    tenant, account, proposal = ids
+    return PublishedVerdict(log_id, int(at[1]), int(at[2]), tenant, account, proposal, verdict, text)
 
 
 class VerdictTopic:

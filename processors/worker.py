@@ -280,6 +280,9 @@ def _add_agent(app: WorkerApp) -> None:
                     break
                 except UnavailableError as error:
                     _log.error("the journal waits: %s", error)
+                except HeadraceError as error:
+                    await app.fold_service.halt(error)
+                    raise
                 await app.sleep(wait)
                 if app.should_stop:
                     return

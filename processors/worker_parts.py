@@ -51,6 +51,7 @@ class WorkerParts:
         self.delivery_group: Final = f"{DELIVERY_GROUP}.{tables}"
         self._log: KafkaLog | None = None
         self._topic: VerdictTopic | None = None
+        self._kept: Topic | None = None
         self._journal: Journal | None = None
         self._fold: tuple[Engine, KafkaLog] | None = None
         self._log_id: bytes | None = None
@@ -73,7 +74,7 @@ class WorkerParts:
             raise UnavailableError(
                 f"{self.address} is not opened yet: its creation was interrupted; finish it with `headrace log create`"
             )
-        self._log_id = described.log_id
+        self._log_id, self._kept = described.log_id, Topic(self.address)
         read_opening(log, registry)
         tables = PostgresTables(self._db_url, registry, kinds, schema=self._schema, migrating=False)
         self._opened.enter_context(tables)
@@ -119,10 +120,11 @@ class WorkerParts:
         :raises UnavailableError: the brokers do not answer.
         """
         assert self._log is not None
+        assert self._kept is not None
         described = self._log.describe()
         if described.log_id != self._log_id:
             raise HaltError(f"{self.address} is another log now; restore the one it was, or start on the new one anew")
-        Topic(self.address).verify(closed=described.successor is not None)
+        self._kept.verify(closed=described.successor is not None)
 
     @property
     def published(self) -> int:

@@ -5,12 +5,14 @@ import math
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from headrace.errors import BadInputError, HeadraceError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.log.kafka_address import KafkaAddress
@@ -76,11 +78,12 @@ class Trouble:
         self._logged: Final[dict[str, float]] = {}
         self._clock: Final = clock
         self._guard: Final = threading.Lock()
-        self._poll: Callable[[float], int] | None = None
+        self._silent: Callable[[], AdminClient | None] = lambda: None
 
-    def heard_by(self, poll: Callable[[float], int]) -> None:
-        """For a client that nobody polls: what makes it complain."""
-        self._poll = poll
+    def heard_by(self, client: AdminClient) -> None:
+        """For a client that nobody polls: it is asked to complain. It is not held here, as it holds this: threads and
+        sockets of a client that is part of a cycle stay until garbage is collected, which may be never."""
+        self._silent = weakref.ref(client)
 
     def __call__(self, error: KafkaError) -> None:
         """For ``error_cb``."""
@@ -95,8 +98,9 @@ class Trouble:
 
     def __str__(self) -> str:
         """``; the client says: …``, or nothing."""
-        if self._poll is not None:
-            self._poll(0)
+        silent = self._silent()
+        if silent is not None:
+            silent.poll(0)
         with self._guard:
             return f"; the client says: {self._said}" if self._said else ""
 
@@ -181,6 +185,18 @@ def silence(address: KafkaAddress, doing: str, trouble: object) -> UnavailableEr
         f"{doing} {address} takes longer than {address.request_seconds:g} s{trouble}; check that the brokers run and"
         " can be reached, then try again"
     )
+
+
+def make_sure(look: Callable[[], object], seconds: float) -> None:
+    """Look at a topic that a broker does not know. It may only not know it yet; and where nobody answers, nothing is
+    said of the topic, so that it is no reason to give up.
+
+    :raises HeadraceError: the topic is gone, or another.
+    """
+    try:
+        patiently(look, lambda error: isinstance(error, NotFoundError), seconds)
+    except UnavailableError as error:
+        _log.warning("%s", error)
 
 
 def patiently(

@@ -64,7 +64,7 @@ class Topic:
         self._address: Final = address
         self._trouble: Final = Trouble()
         self._admin: Final = AdminClient(client_settings(address, self._trouble))
-        self._trouble.heard_by(self._admin.poll)
+        self._trouble.heard_by(self._admin)
         self._resource: Final = ConfigResource(ResourceType.TOPIC, address.topic)
 
     def create(self, partitions: int, differing: Mapping[str, str] | None = None) -> None:

@@ -17,7 +17,7 @@ from tests.contract.log_conformance import PATIENCE_SECONDS, closing
 from tests.kafka.certificates import Certificates, make_certificates
 from tests.kafka.topics import Cluster, opened, record
 from tests.stack.parts import postgres_dsn
-from tests.worker.process import WorkerProcess, migrated
+from tests.worker.process import Elsewhere, WorkerProcess, migrated
 from tests.worker.site import PARTITIONS, Site, until
 
 __all__ = ("postgres_dsn",)
@@ -191,28 +191,6 @@ def test_everybody_may_do_what_they_are_for_and_no_more(guarded: Guarded, plain:
         assert log.describe().ends == (2, 3)
 
 
-class Behind(NamedTuple):
-    """A site as a worker finds it: the log is behind a guarded door."""
-
-    site: Site
-    url: str
-
-    @property
-    def directory(self) -> Path:
-        """See :class:`tests.worker.process.Place`."""
-        return self.site.directory
-
-    @property
-    def postgres(self) -> str:
-        """See :class:`tests.worker.process.Place`."""
-        return self.site.postgres
-
-    @property
-    def schema(self) -> str:
-        """See :class:`tests.worker.process.Place`."""
-        return self.site.schema
-
-
 @pytest.fixture
 def site(plain: Cluster, postgres_dsn: str, tmp_path: Path) -> Iterator[Site]:
     """A log on that broker, which the test itself reaches by the plain door."""
@@ -220,7 +198,7 @@ def site(plain: Cluster, postgres_dsn: str, tmp_path: Path) -> Iterator[Site]:
         yield migrated(found)
 
 
-def check_worker(behind: Behind) -> None:
+def check_worker(behind: Elsewhere) -> None:
     """A worker folds, publishes, keeps its journal, and ends."""
     keys = behind.site.proposals(2)
     with WorkerProcess(behind) as worker:
@@ -245,13 +223,13 @@ def test_a_worker_has_the_rights_that_are_printed_and_needs_no_more(
         *worker_rights_command(plain.bootstrap, verdicts, "User:worker"),
     ):
         plain.obey(command)
-    check_worker(Behind(site, guarded.signed_in(site.topic, who="worker")))
+    check_worker(Elsewhere(site, guarded.signed_in(site.topic, who="worker")))
 
 
 def test_a_worker_without_rights_on_the_verdicts_says_so(guarded: Guarded, plain: Cluster, site: Site) -> None:
     for command in rights_command(plain.bootstrap, site.topic, "reader", "User:worker"):
         plain.obey(command)
-    with WorkerProcess(Behind(site, guarded.signed_in(site.topic, who="worker"))) as worker:
+    with WorkerProcess(Elsewhere(site, guarded.signed_in(site.topic, who="worker"))) as worker:
         assert worker.ended() == UNAVAILABLE
     said = worker.log.read_text()
     assert verdict_topic.topic_name(site.topic) in said
@@ -260,8 +238,8 @@ def test_a_worker_without_rights_on_the_verdicts_says_so(guarded: Guarded, plain
 
 @pytest.mark.parametrize("mechanism", _SCRAM)
 def test_a_worker_with_a_password_that_never_travels(guarded: Guarded, site: Site, mechanism: str) -> None:
-    check_worker(Behind(site, guarded.signed_in(site.topic, who="scram", mechanism=mechanism)))
+    check_worker(Elsewhere(site, guarded.signed_in(site.topic, who="scram", mechanism=mechanism)))
 
 
 def test_a_worker_with_a_certificate(guarded: Guarded, site: Site) -> None:
-    check_worker(Behind(site, guarded.certified(guarded.certificates, site.topic)))
+    check_worker(Elsewhere(site, guarded.certified(guarded.certificates, site.topic)))

@@ -1,8 +1,10 @@
 """An outage is told, not repeated ten times a second."""
 
+import gc
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +13,11 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from headrace.errors import NotFoundError, UnavailableError
 from headrace.log import copy_to_kafka, kafka_appender, kafka_reader, kafka_topic
+from headrace.log.kafka import KafkaLog
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_faults import Trouble
 from headrace.log.port import Stored
-from tests.kafka.topics import record, until
+from tests.kafka.topics import Cluster, opened, record, until
 
 
 def refused(took: int) -> KafkaError:
@@ -36,6 +39,40 @@ def test_a_complaint_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -
         assert len(caplog.records) == 3
         trouble(KafkaError(KafkaError._AUTHENTICATION, "wrong password"))
         assert len(caplog.records) == 4
+
+
+def threads() -> int:
+    """Of this process, those of its clients' libraries included."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """A worker's heap is frozen, and garbage that refers to itself is next to never collected."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_clients_that_nobody_holds_end_at_once(cluster: Cluster) -> None:
+    """Each check of a worker left a client behind, with its threads and sockets."""
+    url = cluster.url()
+    opened(KafkaLog.create(url, 2)).close()
+
+    def use() -> None:
+        topic = kafka_topic.Topic(KafkaAddress.parse(url))
+        topic.verify(closed=False)
+        with KafkaLog.open(url) as log, KafkaLog.open(url, writer=False) as reader:
+            position = log.append([record(1, b"a")])[0]
+            assert reader.wait({1: position.offset}, 30) == {1}
+
+    use()
+    before = threads()
+    for _ in range(4):
+        use()
+    until(lambda: threads() <= before)
 
 
 class Fatal:

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from headrace.projections.postgres_connection import Address
 from headrace.projections.postgres_migrations import migrate
@@ -31,6 +31,28 @@ class Place(Protocol):
     def postgres(self) -> str: ...
     @property
     def schema(self) -> str: ...
+
+
+class Elsewhere(NamedTuple):
+    """A site whose log a worker finds at another address."""
+
+    site: Site
+    url: str
+
+    @property
+    def directory(self) -> Path:
+        """See :class:`Place`."""
+        return self.site.directory
+
+    @property
+    def postgres(self) -> str:
+        """See :class:`Place`."""
+        return self.site.postgres
+
+    @property
+    def schema(self) -> str:
+        """See :class:`Place`."""
+        return self.site.schema
 
 
 def migrated(site: Site) -> Site:

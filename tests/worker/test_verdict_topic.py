@@ -1,9 +1,13 @@
 """The verdicts' topic: made once, checked always, and never with a verdict that a stale worker reached."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Final
 
 import pytest
+from confluent_kafka import Producer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.errors import FencedError, HaltError, UnavailableError
 from headrace.log.kafka_address import KafkaAddress
@@ -13,7 +17,8 @@ from headrace.processors.engine import Engine
 from headrace.processors.verdict_topic import PublishedVerdict, VerdictTopic, prepare, read_message, record_of
 from tests.kafka.topics import Cluster
 from tests.postgres.both import fold_by
-from tests.worker.site import KINDS, PARTITIONS, REGISTRY, Site
+from tests.worker.process import WorkerProcess, migrated
+from tests.worker.site import KINDS, PARTITIONS, PATIENCE, REGISTRY, Site, until
 
 JUDGED: Final = Judged(17, ("acme", "ann", "p-1"), "accepted", b'{"verdict":"accepted"}', 1_795_000_000_123)
 LOG_ID: Final = bytes(range(16))
@@ -67,12 +72,59 @@ def test_a_time_that_rfc_3339_cannot_say_is_left_out() -> None:
         (b"acme/ann/p-1", {"ce_source": b"/headrace/logs/xyz"}, b"{}"),
         (b"acme/ann/p-1", {"ce_type": b"order.placed"}, b"{}"),
         (b"acme/ann/p-1", {"ce_id": b"3-17"}, b"\xff"),
+        (b"acme/ann/p-1", {"ce_id": b"3-17"}, None),
+        (b"acme/ann/p-1", {"ce_id": None}, b"{}"),
+        (b"acme/ann/p-1", {"ce_id": b"3-9999999999999999999"}, b"{}"),
+        (b"acme/ann/p-1", {"ce_id": b"-3-17"}, b"{}"),
+        (b"acme/ann/p-1", {"ce_id": b"3-17"}, b"\0"),
+        (b"acme/ann/p-1", {"ce_type": b"verdict.\0"}, b"{}"),
+        (b"acme/ann/p\0", {"ce_id": b"3-17"}, b"{}"),
+        (b"acme/ann/" + b"p" * 3_000, {"ce_id": b"3-17"}, b"{}"),
     ],
 )
-def test_what_is_no_verdict_is_told_apart(key: bytes | None, headers: Mapping[str, bytes], value: bytes) -> None:
+def test_what_is_no_verdict_is_told_apart(
+    key: bytes | None, headers: Mapping[str, bytes | None], value: bytes | None
+) -> None:
     own = dict(record_of(LOG_ID, 3, JUDGED).headers)
     assert read_message(key, {**own, **headers} if headers else {}, value) is None
     assert read_message(b"acme/ann/p-1", {k: v for k, v in own.items() if k != "ce_id"}, b"{}") is None
+
+
+_OWN: Final = dict(record_of(LOG_ID, 3, JUDGED).headers)
+
+
+@given(
+    key=st.none() | st.binary() | st.from_regex(rb"[^/]*/[^/]*/[^/]*", fullmatch=True),
+    headers=st.dictionaries(st.sampled_from(sorted(_OWN)), st.none() | st.binary() | st.from_regex(rb"[0-9]+-[0-9]+")),
+    value=st.none() | st.binary(),
+)
+def test_whatever_a_message_says_the_journal_can_hold_what_is_read(
+    key: bytes | None, headers: dict[str, bytes | None], value: bytes | None
+) -> None:
+    found = read_message(key, {**_OWN, **headers}, value)
+    if found is not None:
+        assert max(found.partition, found.offset) < 1 << 63
+        assert "\0" not in "".join(str(one) for one in found)
+
+
+def test_what_others_put_there_ends_no_worker(site: Site) -> None:
+    migrated(site)
+    with WorkerProcess(site) as worker:
+        site.proposals(1)
+        site.wait_folded()
+        until(lambda: worker.figures()["headrace_worker_journal_rows_total"] == PARTITIONS)
+        topic, log_id = verdict_topic.topic_name(site.topic), site.log.describe().log_id
+        assert log_id is not None
+        own = record_of(log_id, 0, JUDGED)
+        with closing(Producer({"bootstrap.servers": site.kafka})) as producer:
+            for value in (None, b"\0"):
+                producer.produce(topic, value, own.key, 0, headers=list(own.headers))
+            producer.produce(topic, b"noise", partition=0)
+            assert producer.flush(PATIENCE) == 0
+        until(lambda: worker.figures()["headrace_worker_journal_foreign_total"] == 3)
+        site.proposals(1, seed="q")
+        until(lambda: worker.figures()["headrace_worker_journal_rows_total"] == 2 * PARTITIONS)
+        assert worker.stop() == 0
 
 
 def test_it_is_made_once_and_checked(site: Site) -> None:

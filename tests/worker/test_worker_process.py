@@ -11,7 +11,7 @@ import pytest
 from headrace.processors.verdict_topic import topic_name
 from headrace.processors.worker import FAILED, HALTED, UNAVAILABLE
 from tests.kafka.topics import Cluster
-from tests.worker.process import PROGRAMS, WorkerProcess, migrated
+from tests.worker.process import PROGRAMS, Elsewhere, WorkerProcess, migrated
 from tests.worker.site import PARTITIONS, Site, until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -119,6 +119,18 @@ def test_plain_faust_runs_it_and_ends_when_the_log_is_another(site: Site) -> Non
     assert "headrace: " in said.splitlines()[-1]
     assert site.folded() == before
     assert not list(site.directory.glob("*-data"))
+
+
+def test_tables_of_another_log_are_left_alone(site: Site, tmp_path: Path) -> None:
+    migrated(site).facts(20)
+    with WorkerProcess(site) as worker:
+        site.wait_folded()
+        assert worker.stop() == 0
+    before = site.folded()
+    with Site(site.kafka, site.postgres, tmp_path) as other, WorkerProcess(Elsewhere(site, other.url)) as worker:
+        assert worker.ended() == HALTED
+        assert worker.log.read_text().splitlines()[-1].startswith("headrace: ")
+    assert site.folded() == before
 
 
 def another_log(site: Site) -> None:
