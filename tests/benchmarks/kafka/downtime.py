@@ -4,17 +4,16 @@ import threading
 import time
 from typing import Final
 
-from headrace.kinds import installed_kinds, installed_schemas
 from headrace.log.kafka import KafkaLog
-from headrace.processors.engine import Engine
-from headrace.processors.group_fold import GroupFold
-from headrace.projections.postgres import PostgresTables
 from tests.benchmarks.kafka import events
 from tests.benchmarks.kafka.place import Place, show
+from tests.benchmarks.kafka.product import command, environment, folded, started
 from tests.benchmarks.kafka.throughput import PARTITIONS
 
 _SLICE_SECONDS: Final = 0.1
-_PATIENCE_SECONDS: Final = 1_800.0
+_LOOK_SECONDS: Final = 0.05
+_BEHIND_SECONDS: Final = 0.25
+"""Nothing counts as behind when less is left than came in so long."""
 
 
 class _Load:
@@ -43,25 +42,21 @@ class _Load:
 
 
 def run(place: Place, seconds: float, rate: int, entities: int) -> None:
-    """Measure and print: how long after a downtime of so many seconds nothing is behind any more."""
+    """Measure and print: how long after a downtime of so many seconds nothing is behind any more, from the moment that
+    ``headrace worker`` is started."""
     backlog = int(seconds * rate)
     topic = f"bench-downtime-{time.time_ns()}"
     log = events.create(place.log_url(topic), PARTITIONS)
     events.fill(log, backlog, entities)
-    registry, kinds = installed_schemas(), installed_kinds()
-    with place.schema() as schema, PostgresTables(place.dsn, registry, kinds, schema=schema) as tables:
-        fold = GroupFold(place.log_url(topic), log, Engine(registry, kinds, tables), group=f"bench-{schema}")
-        with _Load(log, rate, entities, backlog):
+    with place.schema() as schema:
+        settings = environment(place, topic, schema)
+        command(settings, "migrate")
+        with folded(place, schema) as look, _Load(log, rate, entities, backlog):
             begun = time.perf_counter()
-            fold.start()
-            behind = True
-            while behind:
-                ends = log.describe().ends
-                for partition, end in enumerate(ends):
-                    fold.applied.wait(partition, end - 1, _PATIENCE_SECONDS)
-                behind = sum(log.describe().ends) - sum(ends) > rate
-            spent = time.perf_counter() - begun
-        fold.stop()
+            with started(settings, "worker"):
+                while sum(log.describe().ends) - look() > rate * _BEHIND_SECONDS:
+                    time.sleep(_LOOK_SECONDS)
+                spent = time.perf_counter() - begun
     log.close()
     lines = [(f"{backlog:,} events behind, {rate:,} more a second: caught up after", spent, "s", None)]
-    show(f"Downtime of {seconds:.0f} s under load (the producer runs in the same process)", lines)
+    show(f"Downtime of {seconds:.0f} s under load, the start of the worker included", lines)

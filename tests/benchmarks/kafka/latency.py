@@ -3,19 +3,15 @@
 ``headrace serve`` and ``headrace worker`` are processes of their own; so is the peer. One request at a time.
 """
 
-import json
 import multiprocessing
 import os
 import secrets
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import httpx
 import psycopg
@@ -33,7 +29,8 @@ from headrace.schemas.refs import ActorRef
 from headrace.settings import LOCAL_TENANT
 from headrace.store import Store
 from tests.benchmarks.figures import percentiles
-from tests.benchmarks.kafka.place import ROOT, Place, show
+from tests.benchmarks.kafka.place import Place, show
+from tests.benchmarks.kafka.product import command, environment, process
 
 _WARM: Final = 50
 _ACCOUNT: Final = "ann"
@@ -98,57 +95,14 @@ def _update(place: Place, requests: int) -> list[float]:
     return samples[_WARM:]
 
 
-@contextmanager
-def _process(environment: dict[str, str], *arguments: str) -> Generator[dict[str, Any], None, None]:
-    """A ``headrace`` process: what it says in its first line of JSON."""
-    command = [sys.executable, "-m", "headrace", *arguments, "--json"]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        if not said:
-            raise RuntimeError(f"headrace {' '.join(arguments)} ended with {process.wait()}; run it by hand to see why")
-        yield json.loads(said)
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def _headrace(place: Place, requests: int) -> list[float]:
-    store = place.scratch / f"store-{secrets.token_hex(4)}"
     with place.schema() as schema:
-        environment = {
-            "HEADRACE_STORE": str(store),
-            "HEADRACE_LOG_URL": place.log_url(f"bench-{secrets.token_hex(4)}"),
-            "HEADRACE_DB_URL": place.dsn,
-            "HEADRACE_DB_SCHEMA": schema,
-            "HEADRACE_PORT": "0",
-            "HEADRACE_WORKER_PORT": "0",
-        }
-        for made in (("migrate",), ("log", "create", "--partitions", "4")):
-            done = subprocess.run(
-                [sys.executable, "-m", "headrace", *made],
-                env={**os.environ, **environment},
-                check=False,
-                cwd=ROOT,
-                capture_output=True,
-            )
-            if done.returncode:
-                raise RuntimeError(f"headrace {' '.join(made)} failed: {done.stderr.decode()[-1_000:]}")
-        with _process(environment, "worker"), _process(environment, "serve") as served:
-            places = Places(environment["HEADRACE_LOG_URL"], place.dsn, schema)
-            with Store(store, writer=True, places=places, fold=False, make=False) as opened:
+        settings = environment(place, f"bench-{secrets.token_hex(4)}", schema)
+        command(settings, "migrate")
+        command(settings, "log", "create", "--partitions", "4")
+        with process(settings, "worker"), process(settings, "serve") as served:
+            places = Places(settings["HEADRACE_LOG_URL"], place.dsn, schema)
+            with Store(Path(settings["HEADRACE_STORE"]), writer=True, places=places, fold=False, make=False) as opened:
                 _fill(opened, requests + _WARM)
             return _propose(served["url"], requests)
 

@@ -1,4 +1,4 @@
-"""Growing by adding workers: one, then two, over the same log into the same tables."""
+"""Growing by adding workers: one, then two folds of theirs, over the same log into the same tables."""
 
 import json
 import subprocess
@@ -8,14 +8,11 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-import psycopg
-from psycopg import sql
-
 from tests.benchmarks.kafka.place import ROOT, Place, show
+from tests.benchmarks.kafka.product import folded, reached
 from tests.benchmarks.kafka.throughput import PARTITIONS, Size, filled
 
 _MODULE: Final = "tests.benchmarks.kafka.fold"
-_LOOK_SECONDS: Final = 0.02
 
 
 @contextmanager
@@ -41,15 +38,7 @@ def _shared(workers: Sequence[subprocess.Popen[str]]) -> None:
 
 def _rate(place: Place, topic: str, size: Size, workers: int) -> float:
     """Events a second, from when each has its part to when nothing is left."""
-    with place.schema() as schema, psycopg.connect(place.dsn, autocommit=True) as connection, ExitStack() as stack:
-        folded = sql.SQL("SELECT coalesce(sum(next_offset), 0)::bigint FROM {}").format(
-            sql.Identifier(schema, "partitions")
-        )
-
-        def seen() -> int:
-            row = connection.execute(folded).fetchone()
-            assert row is not None
-            return int(row[0])
+    with place.schema() as schema, folded(place, schema) as seen, ExitStack() as stack:
 
         def start() -> subprocess.Popen[str]:
             return stack.enter_context(_worker(place, topic, schema, size))
@@ -60,14 +49,12 @@ def _rate(place: Place, topic: str, size: Size, workers: int) -> float:
             started += [start() for _ in range(workers - 1)]
             _shared(started)
         begun, at = time.perf_counter(), seen()
-        while (now := seen()) < size.total:
-            time.sleep(_LOOK_SECONDS)
-        return (now - at) / (time.perf_counter() - begun)
+        return (reached(seen, size.total) - at) / (time.perf_counter() - begun)
 
 
 def sharing(place: Place, size: Size) -> None:
     """Measure and print."""
     with filled(place, size) as topic:
         one, two = (_rate(place, topic, size, workers) for workers in (1, 2))
-    lines = [("one worker", one, "events/s", None), ("two workers", two, "events/s", None)]
+    lines = [("the fold of one worker", one, "events/s", None), ("of two workers", two, "events/s", None)]
     show(f"Sharing: {size.total:,} events, {PARTITIONS} partitions; two are {two / one:.2f} x one", lines)

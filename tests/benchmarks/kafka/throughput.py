@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from tests.benchmarks.kafka import events
 from tests.benchmarks.kafka.place import Place, Ran, peers_python, show
+from tests.benchmarks.kafka.product import worker
 
 PARTITIONS: Final = 4
 _FOLD: Final = "tests.benchmarks.kafka.fold"
@@ -40,9 +41,9 @@ def filled(place: Place, size: Size, *, mixed: bool = False) -> Generator[str, N
     yield topic
 
 
-def headrace(place: Place, mode: str, topic: str, size: Size, *, warm: int | None = None) -> Ran:
+def headrace(place: Place, mode: str, topic: str, size: Size) -> Ran:
     """One run of :mod:`tests.benchmarks.kafka.fold`."""
-    first = size.total // _WARM_SHARE if warm is None else warm
+    first = size.total // _WARM_SHARE
     with place.schema() as schema:
         url = place.log_url(topic)
         return place.run(_FOLD, mode, url, place.dsn, schema, size.total, first, size.batch)[0]
@@ -69,11 +70,15 @@ def _eventsourcing(place: Place, topic: str, size: Size) -> tuple[Ran, Ran]:
 
 def _own(place: Place, topic: str, size: Size) -> dict[str, Ran]:
     modes = ("group", "write", "fold", "decode", "consume")
-    return {mode: median(size.runs, lambda mode=mode: headrace(place, mode, topic, size)) for mode in modes}  # type: ignore[misc]
+    found = {"worker": median(size.runs, lambda: worker(place, topic, size.total, size.total // _WARM_SHARE))}
+    for mode in modes:
+        found[mode] = median(size.runs, lambda mode=mode: headrace(place, mode, topic, size))  # type: ignore[misc]
+    return found
 
 
 _NAMES: Final = {
-    "group": "headrace: typed tables, events index, exactly-once effect",
+    "worker": "headrace worker: typed tables, events index, exactly-once effect",
+    "group": "… its fold alone: no verdicts' topic, no journal, no Faust",
     "write": "… a batch after the other, nothing overlaps",
     "fold": "limit: consume + decode + fold, no database",
     "decode": "limit: consume + decode",
@@ -94,7 +99,7 @@ def facts(place: Place, size: Size) -> None:
         for at, name in enumerate(("eventsourcing on PostgreSQL, append", "eventsourcing on PostgreSQL, projection")):
             rates = sorted((pair[at] for pair in pairs), key=lambda ran: ran.rate)
             peers[name] = rates[(len(rates) - 1) // 2]
-    whole = own["group"].rate
+    whole = own["worker"].rate
     lines = [(_NAMES[mode], ran.rate, "events/s", ran.rate / whole) for mode, ran in own.items()]
     lines += [(name, ran.rate, "events/s", ran.rate / whole) for name, ran in peers.items()]
     show(
@@ -109,7 +114,7 @@ def mixed(place: Place, size: Size) -> None:
     """One record in ten a proposal: peers have no such thing."""
     with filled(place, size, mixed=True) as topic:
         own = _own(place, topic, size)
-    whole = own["group"].rate
+    whole = own["worker"].rate
     lines = [(_NAMES[mode], ran.rate, "events/s", ran.rate / whole) for mode, ran in own.items()]
     show(f"Mixed: {size.total:,} records, one in ten a proposal", lines)
 
@@ -120,7 +125,7 @@ def growth(place: Place, sizes: tuple[int, ...], more: int, batch: int) -> None:
     for entities in sizes:
         size = Size(entities + more, entities, 0, 1, batch)
         with filled(place, size) as topic:
-            ran = headrace(place, "write", topic, size, warm=entities)
+            ran = worker(place, topic, size.total, entities)
         lines.append((f"{entities:,} entities: one event", 1e6 / ran.rate, "us", None))
         lines.append((f"{entities:,} entities: the worker's memory", ran.megabytes, "MB", None))
     show("Growth: the cost of the last events over so many entities (goal: flat, at most 500 MB)", lines)
