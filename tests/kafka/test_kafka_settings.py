@@ -8,7 +8,7 @@ import pytest
 
 from headrace.errors import BadInputError, HaltError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.log.kafka import KafkaLog
-from headrace.log.kafka_topic import topic_settings
+from headrace.log.kafka_topic import Topic, TopicState, topic_settings
 from headrace.log.port import Record
 from headrace.processors.core.policy import DEFAULT_POLICY
 from headrace.producers.opening import open_log
@@ -120,6 +120,22 @@ def test_too_few_in_sync_or_too_few_copies_are_refused(cluster: Cluster) -> None
         KafkaLog.open(f"kafka://{cluster.bootstrap}/{topic}")
     cluster.configure(topic, {"min.insync.replicas": "2"})  # more than asked for is nobody's harm
     KafkaLog.open(cluster.url(topic)).close()
+
+
+def test_fewer_in_sync_than_wanted_are_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one broker is taken for three that have a copy each."""
+    topic, state = cluster.name(), Topic.state
+
+    def three(self: Topic) -> TopicState:
+        return state(self)._replace(least_replicas=3)
+
+    cluster.make(topic, settings={"min.insync.replicas": "1"})
+    monkeypatch.setattr(Topic, "state", three)
+    wanted = r"min\.insync\.replicas is 1, must be 2.*--add-config min\.insync\.replicas=2"
+    with pytest.raises(HaltError, match=wanted):
+        KafkaLog.open(f"kafka://{cluster.bootstrap}/{topic}")
+    cluster.configure(topic, {"min.insync.replicas": "2"})
+    KafkaLog.open(f"kafka://{cluster.bootstrap}/{topic}", writer=False).close()
 
 
 def test_partitions_that_were_added_are_noticed(cluster: Cluster) -> None:

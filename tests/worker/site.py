@@ -82,7 +82,7 @@ class Site:
         for start in range(0, count, each):
             self.log.append(
                 [
-                    _message(author, f"{seed}-{number}", number)
+                    message_to(author, f"{seed}-{number}", number)
                     for author in self.authors
                     for number in range(start, min(count, start + each))
                 ]
@@ -202,7 +202,8 @@ class Site:
         return len(messages) - len(found)
 
 
-def _message(author: Author, id_: str, number: int) -> Record:
+def message_to(author: Author, id_: str, number: int) -> Record:
+    """A message to somebody, to be appended."""
     new = NewEvent("mail.received", "mail.thread", f"t-{number % 50}", id_, mail(number), None, _OBSERVED, ())
     return author.intake.event(
         TENANT, author.account, new, source="mailbox/ann", actor=ANN, observed_at=_OBSERVED, sync=None

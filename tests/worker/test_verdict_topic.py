@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -138,6 +139,8 @@ def test_it_is_made_once_and_checked(site: Site) -> None:
     prepare(log, PARTITIONS)
     with pytest.raises(HaltError, match="has 4 partitions, the log has 5"):
         prepare(log, PARTITIONS + 1)
+    with pytest.raises(HaltError, match=r"--add-config min\.insync\.replicas=2"):
+        prepare(replace(log, replication=3, min_insync=2), PARTITIONS)
     cluster.configure(address.topic, {"cleanup.policy": "compact"})
     with pytest.raises(HaltError, match=r"--add-config cleanup\.policy=delete"):
         prepare(log, PARTITIONS)
