@@ -102,7 +102,8 @@ def _destination(
 
 
 class _Closing:
-    """Closes the origin. While another process has it open for writing, what that still writes is copied."""
+    """Closes the origin. While another process has it open for writing, what that still writes is copied. A file is
+    closed in one transaction, so there is nothing to finish."""
 
     def __init__(self, place: Place, log: Log, run: Copy) -> None:
         self._place = place
@@ -111,7 +112,7 @@ class _Closing:
 
     def __call__(self, closings: Sequence[Record]) -> None:
         told = False
-        while True:
+        while self._place.url is not None or self._log.describe().successor is None:
             try:
                 with self._place.opened(writer=True) as writer:
                     writer.append(closings)

@@ -126,6 +126,11 @@ class KafkaDestination:
         partition = records[0].partition
         if partition and not self._acknowledged[0]:
             raise BadInputError(f"partition 0 of {self.name} comes first: it says which copy this is")
+        if partition in self._moved:
+            raise LogMismatchError(
+                f"{partition}:{records[0].offset} was written to the old log after {self.name} went on: end whoever"
+                " still writes there, and append it to the new log"
+            )
         now = time.time_ns() // 1_000_000
         made = [Record(partition, one.key, carrying(one, self.copy), one.value) for one in records]
         check_sizes(self._address, made, self._record_bytes)

@@ -7,7 +7,8 @@ more.
 Nobody need stop for most of it. While the log is still written, what it holds is copied and compared, record by
 record, again and again until little is left. Only then it is closed (``log.closed``, naming where it goes on), the rest
 is copied and compared, and ``log.moved`` follows, partition 0's last. Before that nobody opens the destination as a
-log.
+log. An earlier run may have died while it closed the log: so it is closed again, unless that is certain, before anybody
+goes by where it ends.
 
 Whatever interrupts it, the same copy asked for again goes on. A destination that holds anything else than its origin is
 refused; it is thrown away with :func:`headrace.log.copy_to_sqlite.discard` or
@@ -17,9 +18,10 @@ refused; it is thrown away with :func:`headrace.log.copy_to_sqlite.discard` or
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
-from headrace.errors import BadInputError, LogClosedError, LogMismatchError
+from headrace.errors import BadInputError, LogClosedError, LogMismatchError, UnavailableError
 from headrace.log.copy_marks import closed_for, closings, movings
 from headrace.log.framing import GENESIS, chain
 from headrace.log.port import Log, LogDescription, Record, Stored
@@ -37,8 +39,10 @@ Progress = Callable[[int, int], None]
 """Called with how many records are done and how many there are; each counts twice, copied and compared."""
 
 Close = Callable[[Sequence[Record]], None]
-"""Appends the records that close the log, in one call.
+"""Appends the records that close the log, in one call; finishes what an earlier call left half done. Harmless where the
+log is closed.
 
+:raises LogClosedError: so it was, for certain.
 :raises WriterLockedError: another process has it open; nothing was appended.
 """
 
@@ -150,7 +154,7 @@ class Copy:
     def move(self, close: Close) -> Outcome:
         """Let the log go on at the destination.
 
-        :param close: called once at the most, when little is left; not where the log is closed already.
+        :param close: called once, when little is left.
         :raises LogClosedError: the log goes on somewhere else already.
         """
         self._check_successor(self._origin.describe())
@@ -159,9 +163,12 @@ class Copy:
                 break
         described = self._origin.describe()
         closing = described.successor is None
-        if closing:
-            close(closings(described.partitions, self._destination.copy, self._destination.name))
-            described = self._origin.describe()
+        successor = described.successor or self._destination.name
+        with suppress(LogClosedError):
+            close(closings(described.partitions, self._destination.copy, successor))
+        described = self._origin.describe()
+        if described.successor is None:
+            raise UnavailableError(f"{self._origin_name} is not closed: somebody else writes to it; copy again")
         began = time.monotonic()
         self._check_successor(described)
         self.catch_up()

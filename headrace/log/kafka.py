@@ -5,9 +5,9 @@ What Kafka has no means to refuse by itself is arranged so that it cannot happen
 - *Openings.* Two creators may race; whose opening is record 0 of a partition has opened it, and the other is told.
   Partition 0's goes first and alone, and the others must name the same log.
 - *Closings.* After the last record of every partition is ``log.closed`` the topic is told to take no records at all
-  (``max.message.bytes=0``), so a writer who has heard nothing is refused by the broker. Should one have slipped in
+  (``max.message.bytes``), so a writer who has heard nothing is refused by the broker. Should one have slipped in
   between, the closing is repeated behind its record: a log is closed when ``log.closed`` is the *last* record
-  everywhere.
+  everywhere. See :mod:`headrace.log.kafka_closing`.
 - *Holes.* Compaction, deleted records and transactions leave holes between offsets; whoever reads over one is told that
   this is no log any more.
 
@@ -25,13 +25,21 @@ from headrace.errors import AppendUnknownError, BadInputError, LogClosedError, L
 from headrace.log.admission import CLOSED, OPENED, Admission, check_partition, closed, log_id_of
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_appender import Appender, Outcome, check_sizes
-from headrace.log.kafka_closing import close_whole, successor_in
+from headrace.log.kafka_closing import Tail, close_whole
 from headrace.log.kafka_faults import is_too_large, meaning, patiently
 from headrace.log.kafka_follower import Follower
 from headrace.log.kafka_gate import Gate
 from headrace.log.kafka_reader import Reader
 from headrace.log.kafka_survey import Survey
-from headrace.log.kafka_topic import CLOSED_MESSAGE_BYTES, Topic, TopicState, check_beginning, check_opening, is_shut
+from headrace.log.kafka_topic import (
+    MAX_MESSAGE_BYTES,
+    SHUTTING_MESSAGE_BYTES,
+    Topic,
+    TopicState,
+    check_beginning,
+    check_opening,
+    is_shut,
+)
 from headrace.log.port import LogDescription, Record, Stored
 from headrace.schemas.refs import Position
 
@@ -63,8 +71,7 @@ class KafkaLog:
         self._survey: Final = Survey(address, self._topic, self._state, self._known)
         self._opened: Final[set[int]] = set()
         self._log_id: bytes | None = None
-        self._successor: str | None = None
-        self._tail_seen = 0
+        self._tail: Final = Tail(self._topic, lambda offset: self.read(0, offset, 1)[0])
 
     @classmethod
     def create(cls, url: str, partitions: int = 64) -> Self:
@@ -137,7 +144,7 @@ class KafkaLog:
             check_partition(record.partition, self._state.partitions)
         if not records:
             return []
-        if self._successor is None:
+        if self._tail.successor is None:
             check_sizes(self._address, records, self._record_bytes)
         if any(OPENED in record.headers or CLOSED in record.headers for record in records):
             with self._gate.alone():
@@ -146,7 +153,7 @@ class KafkaLog:
             unknown = {record.partition for record in records} - self._opened
             if unknown:
                 self._learn(self._topic.ends(unknown))
-            self._admit(records)
+            self._admit(records, self._tail.now())
             return self._send(records)
 
     def read(self, partition: int, offset: int, limit: int) -> list[Stored]:
@@ -203,9 +210,9 @@ class KafkaLog:
         found = self._survey.ends()
         self._learn(found)
         self._look_at_beginning()
-        self._look_at_tail(found[0])
+        self._tail.look(found[0])
         ends = tuple(found[partition] for partition in range(self._state.partitions))
-        return LogDescription(self._log_id, self._state.partitions, ends, self._successor)
+        return LogDescription(self._log_id, self._state.partitions, ends, self._tail.successor)
 
     def originals(self, records: Sequence[Stored]) -> list[Stored]:
         """A run of one partition's records, fetched by a consumer of one's own, as :meth:`read` gives them."""
@@ -214,18 +221,19 @@ class KafkaLog:
     # What is known of the log
 
     def _verify(self) -> None:
-        """Refuse what cannot be this log, and finish a closing that was interrupted."""
+        """Refuse what cannot be this log, and shut what is closed."""
         found = self._topic.ends(range(self._state.partitions), whole=True)
         self._learn(found)
         self._look_at_beginning()
-        self._look_at_tail(found[0])
-        self._record_bytes = self._topic.verify(closed=self._successor is not None)
+        self._tail.look(found[0])
+        taken = self._topic.verify(closed=True)
+        self._record_bytes = MAX_MESSAGE_BYTES if is_shut(taken) else taken
         if not self._writer:
             return
-        if self._successor is None:
+        if self._tail.successor is None:
             self._appending()  # a producer takes half a second to get its id: let it begin
-        elif self._record_bytes != CLOSED_MESSAGE_BYTES:
-            self._topic.limit(CLOSED_MESSAGE_BYTES)
+        elif not is_shut(taken):
+            self._topic.limit(min(SHUTTING_MESSAGE_BYTES))
 
     def _learn(self, ends: Mapping[int, int]) -> None:
         self._opened.update(partition for partition, end in ends.items() if end > 0)
@@ -239,29 +247,24 @@ class KafkaLog:
         self._reader.look_for_copy(first)
         self._log_id = log_id
 
-    def _look_at_tail(self, end: int) -> None:
-        """Whether the log is closed: partition 0 is closed last."""
-        if self._successor is None and end > 1 and end != self._tail_seen:
-            [last] = self.read(0, end - 1, 1)
-            self._successor = successor_in(last)
-            self._tail_seen = end
-
     # Appending
 
-    def _admit(self, records: Sequence[Record]) -> None:
+    def _admit(self, records: Sequence[Record], successor: str | None) -> None:
         ends = tuple(int(partition in self._opened) for partition in range(self._state.partitions))
-        Admission(LogDescription(self._log_id, self._state.partitions, ends, self._successor)).admit(records)
+        Admission(LogDescription(self._log_id, self._state.partitions, ends, successor)).admit(records)
 
     def _append_marks(self, records: Sequence[Record]) -> list[Position]:
         """An append that opens or closes, alone in this process, on what the brokers say now."""
         found = self._topic.ends(range(self._state.partitions))
         self._learn(found)
         self._look_at_beginning()
-        self._look_at_tail(found[0])
-        self._admit(records)
+        self._tail.look(found[0])
+        begun = self._tail.is_half_closed(records)
+        self._admit(records, None if begun else self._tail.now())
         if not any(CLOSED in record.headers for record in records):
             return self._open(records)
-        positions, self._successor = close_whole(records, self._send_each, self._topic, self._read_last)
+        positions = close_whole(records, self._send_each, self._topic, self._read_last, begun=begun)
+        self._tail.look(self._topic.ends([0])[0])
         return positions
 
     def _open(self, records: Sequence[Record]) -> list[Position]:
@@ -338,9 +341,9 @@ class KafkaLog:
         def look() -> int:
             taken = self._topic.taken_bytes()
             if is_shut(taken):
-                self._look_at_tail(self._topic.ends([0])[0])
-                if self._successor is not None:
-                    raise closed(self._successor)
+                self._tail.look(self._topic.ends([0])[0])
+                if self._tail.successor is not None:
+                    raise closed(self._tail.successor)
                 raise UnavailableError(
                     f"{self._address} is shut and not closed: close it again, or set max.message.bytes back"
                 )

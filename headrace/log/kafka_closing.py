@@ -2,6 +2,10 @@
 
 Kafka cannot refuse a write because of what another one says, so the topic is shut behind the last records, and whoever
 slipped in before it was shut is let in properly.
+
+Partition 0's last record says that the log is closed; that it is for certain the topic says, which takes 0 bytes then
+and not before. Between the two whoever closes may die. A writer that has heard nothing may then still be let in, so
+nobody builds on the end of such a log before it is closed again.
 """
 
 import threading
@@ -13,7 +17,7 @@ from headrace.errors import AppendUnknownError
 from headrace.log.admission import CLOSED, SUCCESSOR_HEADER
 from headrace.log.kafka_appender import Outcome
 from headrace.log.kafka_faults import is_too_large
-from headrace.log.kafka_topic import CLOSED_MESSAGE_BYTES, CLOSING_MESSAGE_BYTES, MAX_MESSAGE_BYTES, Topic, is_shut
+from headrace.log.kafka_topic import CLOSED_MESSAGE_BYTES, MAX_MESSAGE_BYTES, SHUTTING_MESSAGE_BYTES, Topic, is_shut
 from headrace.log.port import Record, Stored
 from headrace.schemas.refs import Position
 
@@ -31,14 +35,52 @@ def successor_in(record: Stored) -> str | None:
     return next((value.decode(errors="replace") for name, value in record.headers if name == SUCCESSOR_HEADER), None)
 
 
+class Tail:
+    """What the last record of partition 0 says, which is closed last. ``at`` reads one. Safe to use from any thread."""
+
+    def __init__(self, topic: Topic, at: Callable[[int], Stored]) -> None:
+        self._topic: Final = topic
+        self._at: Final = at
+        self._seen: tuple[int, str | None] = (0, None)
+        self._whole = False
+
+    @property
+    def successor(self) -> str | None:
+        """Where the log goes on, by what was seen last."""
+        return self._seen[1]
+
+    def look(self, end: int) -> None:
+        """Partition 0 ends at ``end`` now."""
+        if end > max(1, self._seen[0]) and not self._whole:
+            self._seen = (end, successor_in(self._at(end - 1)))
+
+    def now(self) -> str | None:
+        """Where the log goes on now: as long as it is not closed for certain, somebody may have slipped in behind the
+        closing, which was then given up."""
+        if self.successor is not None and not self._whole:
+            self.look(self._topic.ends([0])[0])
+            _, successor = self._seen
+            self._whole = successor is not None and self._topic.taken_bytes() == CLOSED_MESSAGE_BYTES
+        return self._seen[1]
+
+    def is_half_closed(self, records: Sequence[Record]) -> bool:
+        """Whether these records are the closings of a log that has been closed with them, and not for certain."""
+        successor = self.now()
+        if successor is None or self._whole or not all(CLOSED in record.headers for record in records):
+            return False
+        named = (SUCCESSOR_HEADER, successor.encode())
+        return all(named in record.headers for record in records)
+
+
 def close_whole(
-    records: Sequence[Record], send: Send, topic: Topic, last: Callable[[int], Stored]
-) -> tuple[list[Position], str]:
+    records: Sequence[Record], send: Send, topic: Topic, last: Callable[[int], Stored], *, begun: bool
+) -> list[Position]:
     """Append ``records``, which close every partition, as the last the topic ever takes; partition 0's closing is the
-    last of all. Returns the records' positions and the successor.
+    last of all. Returns the records' positions.
 
     :param send: appends and says what became of each record.
     :param last: reads a partition's last record.
+    :param begun: partition 0 is closed already, by somebody who did not finish.
     :raises AppendUnknownError: it was not finished; closing again goes on with it.
     :raises UnavailableError: the topic's settings may not be changed; nothing was appended.
     """
@@ -46,14 +88,9 @@ def close_whole(
     topic.limit(CLOSED_MESSAGE_BYTES, try_only=True)
     if is_shut(taken):  # a closing that was not finished has left it so
         taken = MAX_MESSAGE_BYTES
-        _set(topic, taken)
-    final = [n for n, record in enumerate(records) if record.partition == 0 and CLOSED in record.headers]
-    places: dict[int, Position] = {}
-    for some in ([n for n in range(len(records)) if n not in final], final):
-        for n, outcome in zip(some, send([records[n] for n in some]), strict=True):
-            if outcome.offset is None:
-                raise _unfinished(str(outcome.error))
-            places[n] = Position(records[n].partition, outcome.offset)
+        if not begun:
+            _set(topic, taken)
+    places = {} if begun else _append(records, send)
     closings = {record.partition: record for record in records if CLOSED in record.headers}
     for _ in range(_ROUNDS):
         _shut(topic)
@@ -63,15 +100,26 @@ def close_whole(
             tails = {partition: last(partition) for partition in closings}
         overtaken = _overtaken(tails)
         if not overtaken:
+            _set(topic, CLOSED_MESSAGE_BYTES)
             for n, record in enumerate(records):
                 if CLOSED in record.headers:
                     places[n] = Position(record.partition, tails[record.partition].offset)
-            successor = successor_in(tails[0])
-            assert successor is not None
-            return [places[n] for n in range(len(records))], successor
+            return [places[n] for n in range(len(records))]
         topic.limit(taken)
         _until_landed(send, [closings[partition] for partition in overtaken])
     raise _unfinished("other writers kept appending: stop them")
+
+
+def _append(records: Sequence[Record], send: Send) -> dict[int, Position]:
+    """Append ``records``, partition 0's closing last; their positions by their numbers."""
+    final = [n for n, record in enumerate(records) if record.partition == 0 and CLOSED in record.headers]
+    places: dict[int, Position] = {}
+    for some in ([n for n in range(len(records)) if n not in final], final):
+        for n, outcome in zip(some, send([records[n] for n in some]), strict=True):
+            if outcome.offset is None:
+                raise _unfinished(str(outcome.error))
+            places[n] = Position(records[n].partition, outcome.offset)
+    return places
 
 
 def _overtaken(tails: Mapping[int, Stored]) -> list[int]:
@@ -82,7 +130,7 @@ def _overtaken(tails: Mapping[int, Stored]) -> list[int]:
 def _shut(topic: Topic) -> None:
     """Let the topic take nothing any more, in two steps: a broker tells of a setting just before it obeys it, and takes
     one change after the other. So one that tells of the second obeys the first."""
-    for size in (CLOSING_MESSAGE_BYTES, CLOSED_MESSAGE_BYTES):
+    for size in SHUTTING_MESSAGE_BYTES:
         _set(topic, size)
 
 

@@ -26,9 +26,9 @@ MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 LEAST_MESSAGE_BYTES: Final = 1024 * 1024
 """With less a topic is refused."""
 CLOSED_MESSAGE_BYTES: Final = 0
-"""What a closed log's topic takes: nothing, whoever sends it."""
-CLOSING_MESSAGE_BYTES: Final = 1
-"""Just before: nothing fits into that, either."""
+"""What the topic of a log takes that is closed for certain: nothing, whoever sends it."""
+SHUTTING_MESSAGE_BYTES: Final = (2, 1)
+"""Just before, one after the other: nothing fits into that, either."""
 _SETTINGS: Final[Mapping[str, str]] = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
@@ -110,7 +110,7 @@ class Topic:
     def verify(self, *, closed: bool, differing: Mapping[str, str] | None = None) -> int:
         """Refuse a topic whose settings break the log's promises; returns the bytes that a record may have.
 
-        :param closed: the log is closed, so that the topic takes no records any more.
+        :param closed: the log may be closed, or left half closed, so that the topic takes no records at all.
         :param differing: settings that are not to be a log's.
         :raises HaltError: a setting is wrong; the message says what to change, and how.
         """
@@ -126,7 +126,8 @@ class Topic:
         wrong = {name: wanted for name, wanted in right.items() if found[name] != wanted}
         if int(found[_IN_SYNC]) < self._address.min_insync:
             wrong[_IN_SYNC] = str(self._address.min_insync)
-        if not closed and int(found[_SIZE]) < LEAST_MESSAGE_BYTES:
+        size = int(found[_SIZE])
+        if size < LEAST_MESSAGE_BYTES and not (closed and is_shut(size)):
             wrong[_SIZE] = str(MAX_MESSAGE_BYTES)
         if wrong:
             differs = ", ".join(f"{name} is {found[name]}, must be {wanted}" for name, wanted in wrong.items())
@@ -136,7 +137,7 @@ class Topic:
                 f" kafka-configs.sh --bootstrap-server {self._address.servers} --alter --topic {self._address.topic}"
                 f" --add-config {change}"
             )
-        return int(found[_SIZE])
+        return size
 
     def ends(self, partitions: Iterable[int], *, whole: bool = False) -> dict[int, int]:
         """Where partitions end now: each one's next offset, as far as it is replicated.
@@ -254,7 +255,7 @@ class Topic:
 
 def is_shut(record_bytes: int) -> bool:
     """Whether no record has so few bytes."""
-    return record_bytes <= CLOSING_MESSAGE_BYTES
+    return record_bytes <= max(SHUTTING_MESSAGE_BYTES)
 
 
 def check_beginning(address: KafkaAddress, partition: int, first: int) -> None:

@@ -21,6 +21,7 @@ POINTS: Final[Points] = {
     "log.moved": (KafkaDestination, "_send_moved"),
     "finishing": (KafkaDestination, "finish"),
     "closing": (SqliteLog, "append"),
+    "shutting the origin": (Topic, "limit"),
     "catching up": (Copy, "catch_up"),
     "writing to a file": (SqliteDestination, "write"),
     "finishing a file": (SqliteDestination, "finish"),

@@ -79,10 +79,24 @@ def test_a_finished_move_may_be_repeated(origin: SqliteLog, cluster: Cluster, tm
             Author(moved, "a-8").fact("mail.received", "t-1", "m-2", mail(2))
             ends = moved.describe().ends
         with closing(SqliteDestination.open(home, log.describe(), url, moving=True)) as destination:
-            repeated = Copy(log, url, destination).move(lambda _: pytest.fail("closed twice"))
+            repeated = Copy(log, url, destination).move(closes(log))
         assert (repeated.ends, repeated.records) == (back.ends, 0)
         with SqliteLog.open(home) as moved:
             assert (moved.describe().ends, moved.describe().successor) == (ends, None)
+
+
+def test_nothing_is_copied_into_a_log_that_goes_on(origin: SqliteLog, cluster: Cluster) -> None:
+    """Somebody wrote to the old log all the same, around everything: that must not end up behind ``log.moved``."""
+    url = cluster.url()
+    ends = moved_to_kafka(origin, url).ends
+    late = origin.read(1, ends[1] - 1, 1)[0]._replace(offset=ends[1])
+    with (
+        closing(KafkaDestination.open(url, origin.describe())) as destination,
+        pytest.raises(LogMismatchError, match="append it to the new log"),
+    ):
+        destination.write([late])
+    with KafkaLog.open(url) as moved:
+        assert moved.describe().ends == tuple(end + 1 for end in ends)
 
 
 # -- another log ------------------------------------------------------------------------------------------------------
