@@ -135,11 +135,13 @@ class KafkaLog:
     def append(self, records: Sequence[Record]) -> list[Position]:
         """See :meth:`headrace.log.port.Log.append`. Here some records of an append may land and others not.
 
+        :raises LogMismatchError: they went where other records were: the topic was cut off or replaced.
         :raises UnavailableError: the brokers refused everything, or this object cannot write: nothing was appended.
         """
         self._check_usable()
         if not self._writer:
             raise UnavailableError(f"{self._address} is open for reading; open it with writer=True to append")
+        self._survey.check_taken()
         for record in records:
             check_partition(record.partition, self._state.partitions)
         if not records:
@@ -294,14 +296,14 @@ class KafkaLog:
 
     def _send(self, records: Sequence[Record]) -> list[Position]:
         while True:
+            before = {record.partition: self._known[record.partition] for record in records}
             outcomes = self._send_each(records)
             positions = [
                 Position(record.partition, outcome.offset)
                 for record, outcome in zip(records, outcomes, strict=True)
                 if outcome.offset is not None
             ]
-            for partition, offset in positions:
-                self._known[partition] = max(self._known[partition], offset + 1)
+            self._survey.landed(positions, before)
             if self._follower is not None:
                 self._follower.acknowledged(positions)
             if len(positions) == len(records):

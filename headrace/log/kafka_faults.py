@@ -106,8 +106,10 @@ class Trouble:
 
 
 def client_settings(address: KafkaAddress, trouble: Trouble) -> dict[str, Any]:
-    """What any client is made with: it complains to ``trouble``, and of the worst to the log of this process."""
-    return {**address.settings(), "log_level": 0, "logger": _log, "error_cb": trouble}
+    """What any client is made with: it complains to ``trouble``, and of the worst to the log of this process. A topic
+    that is gone stays gone: a client that asks for it would make it again, where brokers let it."""
+    ours = {"log_level": 0, "logger": _log, "error_cb": trouble, "allow.auto.create.topics": False}
+    return {**address.settings(), **ours}
 
 
 def served(serve: Callable[[float], int], seconds: float) -> tuple[int, KafkaError | None]:

@@ -43,7 +43,6 @@ def consumer_settings(address: KafkaAddress, trouble: Trouble) -> dict[str, Any]
         "auto.offset.reset": "error",  # a replaced or truncated log must be noticed, never skipped over
         "check.crcs": True,
         "isolation.level": "read_uncommitted",  # a log has no transactions; their marks would be holes
-        "allow.auto.create.topics": False,
         "queued.min.messages": 10_000,
         "queued.max.messages.kbytes": 16 * 1024,
         "fetch.queue.backoff.ms": 5,

@@ -12,13 +12,14 @@ with the chain), and a partition that was added is nobody's.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Final
 
 from headrace.errors import LogMismatchError
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_topic import Topic, TopicState, check_count
+from headrace.schemas.refs import Position
 
 SAME_SECONDS: Final = 1.0
 """How long a topic counts as the same without being asked for its id."""
@@ -47,6 +48,7 @@ class Survey:
         self._clock: Final = clock
         self._same_until = clock() + SAME_SECONDS
         self._known: Final = known
+        self._other: str | None = None
 
     def ends(self) -> Ends:
         """Each partition's next offset, as it was at some moment after the call.
@@ -67,6 +69,30 @@ class Survey:
                 except BaseException as error:  # noqa: BLE001 - raised in every thread that waits for it
                     found.set_exception(error)
         return found.result()
+
+    def landed(self, positions: Sequence[Position], before: Mapping[int, int]) -> None:
+        """Records were appended there when their partitions were known to end at ``before``.
+
+        :raises LogMismatchError: one is in front of that end: the topic is not the one it was.
+        """
+        for partition, offset in positions:
+            if offset < before[partition]:
+                self._other = (
+                    f"a record went to {partition}:{offset} of {self._address}, which went on to {before[partition]}"
+                    " already: the log was cut off or made again, and what was appended is in no log; restore the old,"
+                    " then start this process again and append the same records"
+                )
+        self.check_taken()
+        for partition, offset in positions:
+            self._known[partition] = max(self._known[partition], offset + 1)
+
+    def check_taken(self) -> None:
+        """Pass until :meth:`landed` has seen that the topic is not the one it was.
+
+        :raises LogMismatchError: it has.
+        """
+        if self._other is not None:
+            raise LogMismatchError(self._other)
 
     def _ask(self) -> Ends:
         ends = self._topic.ends(range(self._state.partitions))

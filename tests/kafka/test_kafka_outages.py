@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from headrace.errors import AppendUnknownError, UnavailableError
+from headrace.errors import AppendUnknownError, NotFoundError, UnavailableError
 from headrace.log.kafka import KafkaLog
 from headrace.log.port import Record
 from headrace.processors.engine import Engine
@@ -64,7 +64,12 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
             return proxy.port
 
         cluster = stack.enter_context(
-            KafkaCluster(tmp_path_factory.mktemp("outages"), doors={"PROXIED": Door(way=way)}, quick=True)
+            KafkaCluster(
+                tmp_path_factory.mktemp("outages"),
+                doors={"PROXIED": Door(way=way)},
+                settings={"auto.create.topics.enable": "true"},  # Kafka's default; what is deleted stays deleted
+                quick=True,
+            )
         )
         yield Broker(cluster, proxies[-1])
 
@@ -120,6 +125,19 @@ def test_a_broker_that_is_killed_and_comes_back_has_everything_acknowledged(brok
         found = Counter(stored.value for stored in read_all(log, 0, 1))
         assert all(found[value] == 1 for value in values)
         assert found[b"lost?"] <= 1
+
+
+def test_a_topic_that_was_deleted_is_not_made_again_by_who_appends(broker: Broker) -> None:
+    topic, strangers = Cluster.name(), Cluster(broker.cluster.bootstrap)
+    with opened(KafkaLog.create(broker.url(topic, proxied=False, delivery_ms=2_000), 2)) as log:
+        strangers.delete(topic)
+        with pytest.raises((AppendUnknownError, NotFoundError)):
+            log.append([record(0, b"after")])
+        with pytest.raises((NotFoundError, UnavailableError)):
+            log.describe()
+        assert topic not in strangers.topics()
+        strangers.put(f"{topic}-of-a-stranger", 0, [b"here it would be"])
+        assert f"{topic}-of-a-stranger" in strangers.topics()
 
 
 # The way to it

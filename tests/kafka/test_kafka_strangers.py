@@ -7,7 +7,7 @@ import pytest
 from headrace.errors import LogMismatchError
 from headrace.log.kafka import KafkaLog
 from tests.contract.log_conformance import PATIENCE_SECONDS, read_all
-from tests.kafka.topics import Cluster, opened, record, value_at
+from tests.kafka.topics import Cluster, opened, record, retried, value_at
 
 
 def test_a_record_without_value_or_headers_is_read_as_empty(cluster: Cluster) -> None:
@@ -61,6 +61,21 @@ def test_records_deleted_from_the_front_are_missed(cluster: Cluster) -> None:
         assert value_at(log, 1, 5) == b"4"
     with pytest.raises(LogMismatchError, match=r"partition 1.*begins at offset 5"):
         KafkaLog.open(cluster.url(topic))
+
+
+def test_what_is_appended_to_a_topic_made_again_has_no_position(cluster: Cluster) -> None:
+    topic = cluster.name()
+    with opened(KafkaLog.create(cluster.url(topic), 2)) as log:
+        log.append([record(0, str(n).encode()) for n in range(5)])
+        cluster.delete(topic)
+        cluster.make(topic, settings={"max.message.bytes": "8388608"})
+        with pytest.raises(LogMismatchError, match=r"went to 0:0 .* went on to 6 already"):
+            retried(log, [record(0, b"lost")])
+        for partition in range(2):
+            with pytest.raises(LogMismatchError, match="restore the old"):
+                log.append([record(partition, b"and nothing after it")])
+        with pytest.raises(LogMismatchError, match="made again"):
+            log.describe()
 
 
 def test_a_topic_made_again_under_the_same_name_is_another_log(cluster: Cluster) -> None:

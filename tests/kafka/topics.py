@@ -76,6 +76,10 @@ class Cluster:
         self._admin.delete_topics([topic])[topic].result(_SECONDS)
         until(lambda: self._partitions(topic) == 0)
 
+    def topics(self) -> set[str]:
+        """Every topic that there is."""
+        return set(self._admin.list_topics(timeout=_SECONDS).topics)
+
     def grow(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions."""
         self._admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(_SECONDS)
