@@ -1,15 +1,20 @@
 """The one signal behind waiting: how far each partition's tables are.
 
 Waiting for a verdict, reading one's own writes and watching live all hang on it. In one process it is a condition;
-with PostgreSQL a listener will feed it.
+with PostgreSQL a listener feeds it.
 """
 
 import asyncio
+import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from headrace.errors import HeadraceError
+
+_log: Final = logging.getLogger("headrace.applied")
 
 
 class Applied:
@@ -52,7 +57,10 @@ class Applied:
             self._condition.notify_all()
             listeners = tuple(self._listeners)
         for listener in listeners:
-            listener()
+            try:
+                listener()
+            except Exception:  # noqa: BLE001 - who tells is the fold, or this process's one ear: it has others to tell
+                _log.exception("somebody who waits for the tables cannot be told: a bug in %r", listener)
 
     @property
     def failure(self) -> HeadraceError | None:
@@ -95,7 +103,12 @@ class Applied:
         if self.next_offset(partition) > offset:
             return True
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
-        with self.listening(lambda: loop.call_soon_threadsafe(changed.set)):
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                loop.call_soon_threadsafe(changed.set)
+
+        with self.listening(wake):
             deadline = loop.time() + timeout
             while True:
                 changed.clear()
@@ -110,7 +123,8 @@ class Applied:
                     return self.next_offset(partition) > offset
 
     def listening(self, listener: Callable[[], object]) -> "_Listening":
-        """A context in which ``listener`` is called after every change, from the thread that made it."""
+        """A context in which ``listener`` is called after every change, from the thread that made it. What it raises is
+        logged, and nobody else's business."""
         return _Listening(self, listener)
 
     def add(self, listener: Callable[[], object]) -> None:
