@@ -153,14 +153,14 @@ async def _say(
     open_intent = said.type == "proposal.withdrawn" and verdict.outcome == "open"
     if said.key is None and not verdict.waits and not open_intent:
         raise _unwanted(f"the proposal is {verdict.verdict}; it waits for no answer", horizon, verdict)
-    position, reached = await append(here, _record(here, principal, account, said, verdict.entity), seconds)
+    position = await append(here, _record(here, principal, account, said, verdict.entity), seconds)
 
     def after(reader: Reader) -> tuple[Horizon, dict[str, Any] | None, Verdict | None]:
         horizon, verdict = before(reader)
         return horizon, queries.event_at(reader, position.partition, position.offset), verdict
 
     horizon, event, verdict = await here.read(after)
-    if not reached or event is None or verdict is None:
+    if event is None or verdict is None:
         return horizon, None
     if event["disposition"] == "conflicting_id":
         raise _unwanted("the Idempotency-Key was used for something else; take a fresh one", horizon, verdict)

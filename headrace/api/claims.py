@@ -105,14 +105,14 @@ async def _say(
     here: Context, ref: EntityRef, envelope: Envelope, body: dict[str, Any], seconds: float
 ) -> tuple[Horizon, dict[str, Any], ClaimRow | None]:
     record = here.store.intake.record(ref.tenant, ref.account, envelope, body)
-    position, reached = await append(here, record, seconds)
+    position = await append(here, record, seconds)
 
     def query(reader: Reader) -> tuple[Horizon, dict[str, Any] | None, ClaimRow | None]:
         horizon = account_horizon(here, reader, ref.tenant, ref.account)
         return horizon, queries.event_at(reader, position.partition, position.offset), queries.claim(reader, ref)
 
     horizon, event, held = await here.read(query)
-    if not reached or event is None:
+    if event is None:
         raise UnavailableError("it is on the log, but was not folded in time; read the entity to see who holds it")
     return horizon, event, held
 

@@ -150,10 +150,10 @@ class Context:
             await self._wait_again(found.reach)
 
     async def reach(self, text: str, wait: float) -> Reach:
-        """A token's position, once the tables have folded it. What is read with it goes through :meth:`read`, which
-        looks whether it is of this log's history.
+        """A token's position, once it is said that the tables have folded it, or the time is up. What is read with it
+        goes through :meth:`read`, which looks whether they have, and whether it is of this log's history.
 
-        :raises ProblemError: 422 it cannot be; 503 it was not reached in time.
+        :raises ProblemError: 422 it cannot be.
         """
         token, applied = Token.parse(text), self.store.applied
         reach = Reach(token, time.monotonic() + wait)
@@ -164,8 +164,7 @@ class Context:
             described = await self._describe()  # brokers are asked, so only where it must be
             if token.offset >= described.ends[token.partition]:
                 raise _unknown()
-        if not await applied.wait_async(token.partition, token.offset, wait):
-            raise reach.late()
+        await applied.wait_async(token.partition, token.offset, wait)
         return reach
 
     async def _describe(self) -> LogDescription:
@@ -180,9 +179,10 @@ class Context:
         :raises UnavailableError: that takes too long.
         """
         left = reach.until - time.monotonic()
-        if left <= 0 or not await self.store.applied.wait_async(reach.token.partition, reach.token.offset, left):
+        if left <= 0:
             raise reach.late()
-        await self.moment(left)
+        if await self.store.applied.wait_async(reach.token.partition, reach.token.offset, left):
+            await self.moment(left)
 
     async def moment(self, most: float) -> None:
         """The tables are behind what was said of them, and who listens to them has not heard of it yet: a moment, until

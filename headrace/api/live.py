@@ -73,8 +73,9 @@ async def _synced(here: Context, account: AccountKey, names: set[str], mark: int
         if not missing:
             return
         left = until - time.monotonic()
-        if left <= 0 or not await here.store.applied.wait_async(horizon.partition, horizon.next_offset, left):
+        if left <= 0:
             raise _late(missing)
+        await here.store.applied.wait_async(horizon.partition, horizon.next_offset, left)
         await sleep(min(_PACE_SECONDS, left))
 
 

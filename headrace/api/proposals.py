@@ -54,16 +54,18 @@ def location(account: str, proposal_id: str) -> str:
     return f"/v1/accounts/{account}/proposals/{proposal_id}"
 
 
-async def append(here: Context, record: Record, seconds: float) -> tuple[Position, bool]:
-    """Append one record; its position, and whether the tables reached it in time.
+async def append(here: Context, record: Record, seconds: float) -> Position:
+    """Append one record; its position, once it is said that the tables have reached it, or the time is up. Whether they
+    have, only a look at them tells: what is said may be lost, or have been undone.
 
     :raises HaltError: it is on the log, and the processor has stopped.
     """
     (position,) = await to_thread.run_sync(here.store.log.append, [record], limiter=here.appending)
     try:
-        return position, await here.store.applied.wait_async(position.partition, position.offset, seconds)
+        await here.store.applied.wait_async(position.partition, position.offset, seconds)
     except HaltError as error:
         raise HaltError(f"it is on the log, but the processor has stopped: {error}") from error
+    return position
 
 
 def _record(here: Context, principal: Principal, account: str, proposal_id: str, new: NewProposal) -> Record:
@@ -133,7 +135,7 @@ async def submit(
         until = time.monotonic() + (seconds if prefer is not None else LIVE_WAIT)
         await check(here, (principal.tenant, account), idempotency_key, new, until)
         seconds = max(min(seconds, _AFTER_CHECK), until - time.monotonic())
-    position, reached = await append(here, record, seconds)
+    position = await append(here, record, seconds)
     ref = EntityRef(principal.tenant, account, new.entity.kind, new.entity.id)
     submission = Submission(ref, new.type, position.offset)
     where = location(account, idempotency_key)
@@ -143,8 +145,7 @@ async def submit(
         if found is None:
             raise unopened()
         horizon, row, judgement = found
-        folded = reached and horizon.next_offset > position.offset  # the tables may have gone back since
-        if row is None or not folded:
+        if row is None or horizon.next_offset <= position.offset:
             return horizon, None
         return horizon, told(reader, horizon, row, judgement, submission)
 
@@ -212,11 +213,10 @@ async def show_proposal(
     horizon, shown = await here.read(query, reached)
     deadline = time.monotonic() + (seconds if prefer is not None else 0.0)
     while shown is None and (left := deadline - time.monotonic()) > 0:
-        if not await here.store.applied.wait_async(horizon.partition, horizon.next_offset, left):
-            break
+        await here.store.applied.wait_async(horizon.partition, horizon.next_offset, left)
         seen, (horizon, shown) = horizon, await here.read(query, reached)
         if shown is None and horizon.next_offset <= seen.next_offset:
-            await here.moment(left)
+            await here.moment(max(0.0, deadline - time.monotonic()))
     if shown is None:
         raise unknown_proposal(proposal, horizon)
     placed = OneProposal(**dict(shown), position=horizon.token.encode(), log_time=horizon.log_time)

@@ -29,8 +29,8 @@ from headrace.schemas.refs import parse_subject
 router: Final = APIRouter(prefix="/v1/accounts/{account}", tags=["watch"], route_class=StrictRoute)
 _RETRY_MS: Final = 1_000
 _BATCH: Final = 200
-_LOST_SECONDS: Final = 1.0
-"""How often tables that lost what was shown already are looked at again."""
+_BEHIND_SECONDS: Final = 1.0
+"""How often tables that are behind what was shown or said are looked at again."""
 
 
 class Watch(NamedTuple):
@@ -88,18 +88,19 @@ async def _stream(here: Context, watched: Watch, begin: Horizon) -> AsyncIterato
             for row in rows:
                 shown = event_record(horizon, row)
                 yield ServerSentEvent(shown.model_dump_json(), event="record", id=shown.token)
-            lost = horizon.next_offset < next_offset  # a database that crashed: what was shown does not come twice
-            if not lost:
+            # Nothing new, whatever was said; or less than was shown (a database that crashed), which comes only once.
+            behind = horizon.next_offset <= next_offset
+            if not behind:
                 next_offset = rows[-1]["offset"] + 1 if len(rows) == _BATCH else horizon.next_offset
-            while (lost or applied.next_offset(watched.partition) <= next_offset) and not closing.closed:
+            while (behind or applied.next_offset(watched.partition) <= next_offset) and not closing.closed:
                 if applied.failure is not None:
                     said = {"type": PREFIX + "halted", "title": "Halted", "status": 503, "detail": str(applied.failure)}
                     yield ServerSentEvent(json.dumps(said), event="stopped")
                     return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _LOST_SECONDS if lost else None)
+                    await asyncio.wait_for(changed.wait(), _BEHIND_SECONDS if behind else None)
                 changed.clear()
-                lost = False
+                behind = False
 
 
 def _since(here: Context, watched: Watch, next_offset: int, reader: Reader) -> tuple[Horizon, list[dict[str, Any]]]:
