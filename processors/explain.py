@@ -14,6 +14,7 @@ from headrace.processors.core.model import Effect, Proposal, ProposalRow, Read
 from headrace.processors.core.policy import Policy
 from headrace.processors.core.verdicts import ROWS, described
 from headrace.processors.findings import plain
+from headrace.projections.long_text import equal
 from headrace.projections.port import Reader
 from headrace.projections.rows import effect_row, proposal_row
 from headrace.schemas.envelope import rfc3339
@@ -28,9 +29,9 @@ _ON: Final = (
     " AND offset > :after AND offset < :before AND effect IS NOT NULL ORDER BY offset"
 )
 _IN: Final = (
-    "SELECT e.*, t.starts_at, t.ends_at FROM touches t"
+    "SELECT e.*, t.starts_at, t.ends_at FROM touches t"  # noqa: S608 - our names
     " JOIN events e ON e.partition = :partition AND e.offset = t.offset"
-    " WHERE t.tenant = :tenant AND t.account = :account AND t.container = :kind AND t.container_id = :id"
+    f" WHERE t.tenant = :tenant AND t.account = :account AND t.container = :kind AND {equal('t.container_id', ':id')}"
     " AND t.offset > :after AND t.offset < :before ORDER BY t.offset, t.ordinal"
 )
 _VERDICTS: Final = (
@@ -39,8 +40,8 @@ _VERDICTS: Final = (
     " WHERE v.tenant = :tenant AND v.account = :account AND v.proposal = :id ORDER BY v.offset"
 )
 _STEPS: Final = (
-    "SELECT * FROM events WHERE tenant = :tenant AND account = :account AND offset >= :offset AND proposal = :id"
-    " AND type <> 'proposal.submitted' ORDER BY offset"
+    f"SELECT * FROM events WHERE tenant = :tenant AND account = :account AND {equal('proposal', ':id')}"  # noqa: S608
+    " AND offset >= :offset AND type <> 'proposal.submitted' ORDER BY offset"
 )
 _POLICY: Final = (
     "SELECT offset FROM events WHERE tenant = '' AND account = '' AND partition = :partition AND offset <= :at"

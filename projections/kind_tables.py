@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from headrace.errors import BadInputError
-from headrace.processors.core.kind import Kind
+from headrace.processors.core.kind import Column, Kind
 from headrace.processors.core.model import EntityRow, Intent, State
 from headrace.processors.core.verdicts import canonical
+from headrace.projections.long_text import beginning
 from headrace.schemas.refs import EntityRef
 from headrace.schemas.registry import Registry
 
@@ -99,11 +100,29 @@ def postgres_ddl(kind: Kind) -> Iterator[str]:
     for name, _, comment in columns:
         yield f'COMMENT ON COLUMN {kind.table}."{name}" IS {_literal(comment)}'
     for column in kind.columns:
-        if column.indexed and column.type == "json":
-            yield f'CREATE INDEX {kind.table}_{column.name} ON {kind.table} USING gin ("{column.name}" jsonb_path_ops)'
-        elif column.indexed:
-            yield f'CREATE INDEX {kind.table}_{column.name} ON {kind.table} (tenant, account, "{column.name}")'
+        if column.indexed:
+            yield _postgres_index(kind, column)
     yield from _postgres_view(kind, columns)
+
+
+def postgres_renewal(kind: Kind) -> tuple[list[str], list[str]]:
+    """The statements that make anew what earlier releases made in another way: those that may take long, while
+    everybody reads, and those that keep everybody out, to be run after everything else."""
+    long: list[str] = []
+    last: list[str] = []
+    for number, column in enumerate(kind.columns):
+        if column.indexed and column.type == "text":
+            former = f"{kind.table}_former_{number}"
+            long += [f"ALTER INDEX {kind.table}_{column.name} RENAME TO {former}", _postgres_index(kind, column)]
+            last.append(f"DROP INDEX {former}")
+    return long, last
+
+
+def _postgres_index(kind: Kind, column: Column) -> str:
+    index, name = f"CREATE INDEX {kind.table}_{column.name} ON {kind.table}", f'"{column.name}"'
+    if column.type == "json":
+        return f"{index} USING gin ({name} jsonb_path_ops)"
+    return f"{index} (tenant, account, {beginning(name) if column.type == 'text' else name})"
 
 
 def _postgres_view(kind: Kind, columns: list[tuple[str, str, str]]) -> Iterator[str]:

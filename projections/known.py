@@ -8,6 +8,7 @@ import orjson
 from headrace.errors import BadInputError
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.model import SourceRow
+from headrace.projections.long_text import among
 from headrace.projections.port import Reader
 from headrace.projections.rows import source_row
 
@@ -73,11 +74,14 @@ def entities_where(
         values = sorted(wanted)
         named = {f"{name}_{at}": values[min(at, len(values) - 1)] for at in range(max(AT_ONCE, len(values)))}
         parameters |= named
-        among = f"{name} IN ({', '.join(f':{one}' for one in named)})"
+        asked = [f":{one}" for one in named]
+        if name == "id":
+            conditions += f" AND id IN ({', '.join(asked)})"
+            continue
         # SQLite takes an account to have some ten entities, and would go through all of them: so it is told to use the
         # column's index, which holds ids as well.
-        inner = f"SELECT id FROM {kind.table} WHERE tenant = :tenant AND account = :account AND {among}"  # noqa: S608
-        conditions += f" AND {among}" if name == "id" else f" AND id IN ({inner})"
+        here = "tenant = :tenant AND account = :account"
+        conditions += f" AND id IN (SELECT id FROM {kind.table} WHERE {here} AND {among(name, asked)})"  # noqa: S608
     sql = (
         f"SELECT id, state, head_offset, head_check FROM {kind.table}"  # noqa: S608 - names of the kind's own columns
         f" WHERE tenant = :tenant AND account = :account{conditions} AND id > :after ORDER BY id LIMIT {AT_ONCE}"

@@ -220,7 +220,8 @@ class PostgresTables:
                 with translated(self.address.named, "written"):
                     connection = self._begin(memory)
                     published = publish(memory) if publish is not None else None
-                    self._writer.write(connection, memory, batch)
+                    with _fitting(memory, self.address.named):
+                        self._writer.write(connection, memory, batch)
                     if published is not None:
                         published()
                     self._end(connection)
@@ -321,6 +322,20 @@ def _require(connection: Session, address: Address) -> None:
             f"{address.named} is PostgreSQL {version // 10_000} with the encoding {encoding}; headrace needs 15 or"
             " newer and UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
         )
+
+
+@contextlib.contextmanager
+def _fitting(memory: Memory, named: str) -> Generator[None]:
+    """What the fold writes fits into tables and indexes of headrace's. Others hang indexes of their own on them."""
+    try:
+        yield
+    except errors.ProgramLimitExceeded as error:
+        row = memory.partition
+        raise UnavailableError(
+            f"a record of partition {row.partition} from offset {memory.first_offset} to {row.next_offset - 1} has a"
+            f" text that is too long for {named} ({str(error).strip().partition(chr(10))[0]}); if that index is not"
+            " headrace's, drop it, and the partition goes on; if it is, that is a bug in headrace"
+        ) from error
 
 
 def _checked(found: Columns | None, address: Address) -> Columns:

@@ -12,6 +12,7 @@ from headrace.processors.core.memory import Memory
 from headrace.processors.core.model import ClaimRow, EntityRow, Known
 from headrace.projections import rows
 from headrace.projections.kind_tables import put_intents
+from headrace.projections.long_text import equal
 from headrace.projections.port import Wants
 from headrace.projections.postgres_arrays import Array, bytes_array, integer_array, text_array
 from headrace.projections.postgres_connection import Session
@@ -61,7 +62,7 @@ _TOUCHING: Final = (
     " FROM unnest(%b, %b, %b, %b, %b)"
     " AS w (tenant, account, container, container_id, after) CROSS JOIN LATERAL (SELECT * FROM touches t"
     " WHERE t.tenant = w.tenant AND t.account = w.account AND t.container = w.container"
-    ' AND t.container_id = w.container_id AND t."offset" > w.after OFFSET 0) t'
+    f' AND {equal("t.container_id", "w.container_id")} AND t."offset" > w.after OFFSET 0) t'
     " CROSS JOIN LATERAL (SELECT * FROM events e"
     ' WHERE e."partition" = %s AND e."offset" = t."offset" OFFSET 0) e ORDER BY t."offset", t.ordinal'
 )

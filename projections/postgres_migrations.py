@@ -4,7 +4,7 @@ Everything pending runs in one transaction under an advisory lock: a migration t
 leaves the tables as they were, and of two that start together one waits and finds nothing left to do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Final, NamedTuple
@@ -14,12 +14,14 @@ from psycopg.rows import tuple_row
 
 from headrace.errors import HaltError
 from headrace.processors.core.kind import Kind
-from headrace.projections.kind_tables import postgres_columns, postgres_ddl
+from headrace.projections.kind_tables import postgres_columns, postgres_ddl, postgres_renewal
 from headrace.projections.postgres_connection import Address, Session, translated
 
 LOCK: Final = 0x68656164  # "head"
 """With the schema's hash the key of the advisory lock that whoever changes tables holds."""
 _GRANTS: Final = "grants.sql"
+_KINDS_CHANGED: Final = 6
+"""The last migration with which tables of kinds are another: :func:`postgres_renewal` brings older ones there."""
 _FOUND: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s), to_regclass(%s) IS NOT NULL"
 _TABLE: Final = """
 CREATE TABLE migrations (
@@ -81,25 +83,31 @@ def migrate(address: Address, kinds: Mapping[str, Kind]) -> list[str]:
 def _pending(address: Address, connection: Session, kinds: Mapping[str, Kind]) -> list[str]:
     if not _one(connection, _FOUND, (address.schema, f"{address.schema}.migrations"))[1]:
         connection.execute(_TABLE)
-    known = migrations()
+    known, ran = migrations(), list[str]()
     done = _version(address, connection, len(known))
-    ran: list[str] = []
+    there = columns(address, connection)
+    standing = {name: kind for name, kind in kinds.items() if kind.table in there}
+    _check_kinds(address, there, standing)
+    renewals = [postgres_renewal(kind) for kind in standing.values() if done < _KINDS_CHANGED]
+    _run(connection, (statement for long, _ in renewals for statement in long))
     for migration in known[done:]:
         connection.execute(migration.script.encode())
         connection.execute(
             "INSERT INTO migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name)
         )
         ran.append(migration.name)
-    there = columns(address, connection)
     for kind in kinds.values():
-        if kind.table in there:
-            continue
-        for statement in postgres_ddl(kind):
-            connection.execute(statement.encode())
-        ran.append(kind.name)
-    _check_kinds(address, columns(address, connection), kinds)
+        if kind.name not in standing:
+            _run(connection, postgres_ddl(kind))
+            ran.append(kind.name)
+    _run(connection, (statement for _, last in renewals for statement in last))
     connection.execute((_folder() / _GRANTS).read_text(encoding="utf-8").encode())
     return ran
+
+
+def _run(connection: Session, statements: Iterable[str]) -> None:
+    for statement in statements:
+        connection.execute(statement.encode())
 
 
 def check(address: Address, connection: Session, kinds: Mapping[str, Kind]) -> Columns | None:

@@ -12,6 +12,7 @@ from headrace.processors.core.kind import Kind
 from headrace.processors.core.model import AccountKey, ClaimRow, EntityRow, ProposalRow, SourceRow
 from headrace.projections import rows
 from headrace.projections.kind_tables import entity_row
+from headrace.projections.long_text import equal
 from headrace.projections.port import Reader
 from headrace.schemas.refs import EntityRef, Token, Touch
 
@@ -149,8 +150,8 @@ def attempts(reader: Reader, account: AccountKey, proposal_id: str, *, after: in
     log order with ``after < offset <= until``."""
     sql = (
         f"SELECT {_EVENTS} AND offset > :after"
-        " AND offset <= :until AND proposal = :proposal AND effect IS NULL AND disposition IN ('granted', 'unknown')"
-        " ORDER BY offset"
+        f" AND offset <= :until AND {equal('proposal', ':proposal')}"
+        " AND effect IS NULL AND disposition IN ('granted', 'unknown') ORDER BY offset"
     )
     here = {**_of(account), "proposal": proposal_id, "after": after, "until": until}
     return reader.rows(sql, here)
@@ -223,8 +224,8 @@ def touching(
     Every part that an entity takes up was put down when it came to be, so what meets the scope now is among them.
     """
     sql = (
-        "SELECT DISTINCT kind, entity FROM touches"
-        " WHERE tenant = :tenant AND account = :account AND container = :container AND container_id = :id"
+        "SELECT DISTINCT kind, entity FROM touches"  # noqa: S608 - our names
+        f" WHERE tenant = :tenant AND account = :account AND container = :container AND {equal('container_id', ':id')}"
         " AND (:start IS NULL OR ends_at IS NULL OR ends_at >= :start OR starts_at >= :start)"
         " AND (:end IS NULL OR starts_at IS NULL OR starts_at < :end)"
         " AND (kind > :kind OR (kind = :kind AND entity > :entity)) ORDER BY kind, entity LIMIT :limit"

@@ -11,9 +11,11 @@ from headrace.errors import FencedError, HaltError
 from headrace.log.port import Stored
 from headrace.processors.core.memory import Memory
 from headrace.processors.engine import Engine
-from headrace.projections import rows
+from headrace.projections import queries, rows
+from headrace.projections.known import entities_where
 from headrace.projections.port import Publish, Tables, Wants
-from headrace.schemas.refs import EntityRef
+from headrace.schemas.refs import EntityRef, Touch
+from tests.contract.long_texts import long_text, write_long
 from tests.contract.rich_history import TENANT, Author, MemoryLog, mail, write
 from tests.contract.tables_publishing import TablesPublishing
 from tests.contract.tables_recording import (
@@ -129,6 +131,30 @@ class TablesConformance(TablesPublishing):
             for _, effect in found:
                 memory = loaded(tables, recording.partition, Wants(touching={key: effect.offset}))
                 assert memory.touching[key] == [pair for pair in found if pair[1].offset > effect.offset]
+
+    def test_a_text_may_be_as_long_as_a_record_lets_it(self, tables: Tables) -> None:
+        log = MemoryLog(PARTITIONS)
+        author = Author(log)
+        write_long(author)
+        recording = Recording(tables)
+        assert fold(recording, log, author.partition, 3) == len(log.records[author.partition])
+        memory = loaded(tables, recording.partition, Wants(touching=dict.fromkeys(recording.touches, -1)))
+        assert memory.touching == recording.touches
+        with tables.snapshot() as reader:
+            for characters in (3_000, 100_000):
+                text = long_text(characters)
+                near = Touch("mail.label", text[:-1]), Touch("mail.label", f"{text}!")
+                found = [
+                    [ref[1] for ref in queries.touching(reader, (TENANT, "a-4"), scope, after=("", ""), limit=9)]
+                    for scope in (Touch("mail.label", text), *near, Touch("calendar", text))
+                ]
+                number = int(characters > 3_000)
+                assert found == [[f"l-{number}"], [], [f"l-{number}"], [f"l-{number}"]]
+                resources = {"resource": {f"/{text}", f"/{text}!", "/"}}
+                held = entities_where(reader, KINDS["calendar.event"], TENANT, "a-4", resources)
+                assert [one.id for one in held] == [f"l-{number}"]
+                attempts = queries.attempts(reader, (TENANT, "a-4"), text, after=-1, until=1_000)
+                assert attempts == []
 
     def test_what_is_not_there_is_not_loaded(self, tables: Tables) -> None:
         log, partition = history()

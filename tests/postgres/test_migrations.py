@@ -10,6 +10,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from headrace.errors import HaltError, HeadraceError
+from headrace.processors.audit import verify
 from headrace.processors.core.kind import Column
 from headrace.processors.engine import Engine
 from headrace.processors.kinds.mail_thread import MailThread
@@ -72,6 +73,42 @@ def test_a_migration_that_fails_leaves_nothing(
         migrate(Address(database, schema), KINDS)
     assert ask("SELECT max(version) FROM migrations") == [(len(good),)]
     assert ask("SELECT to_regclass('late')") == [(None,)]
+
+
+# How headrace 0.1 made what later migrations have changed since.
+FORMER_KINDS = """
+    DROP INDEX calendar_events_calendar, calendar_events_resource;
+    CREATE INDEX calendar_events_calendar ON calendar_events (tenant, account, calendar);
+    CREATE INDEX calendar_events_resource ON calendar_events (tenant, account, resource);
+"""
+DEFINED = """
+    SELECT replace(said, current_schema(), 'x') FROM (
+        SELECT indexdef || coalesce(obj_description(to_regclass(indexname)), '') AS said
+        FROM pg_indexes WHERE schemaname = current_schema()
+        UNION ALL
+        SELECT viewname || definition FROM pg_views WHERE schemaname = current_schema()
+    ) AS found ORDER BY 1
+"""
+
+
+def test_tables_of_an_earlier_release_become_those_of_this_one(
+    database: str, schema: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(Address(database, schema), KINDS)
+    now, known = ask(DEFINED), migrations()
+    ask(f'DROP SCHEMA "{schema}" CASCADE')
+    monkeypatch.setattr(postgres_migrations, "migrations", lambda: known[:5])
+    log, partition = history()
+    migrate(Address(database, schema), KINDS)
+    ask(FORMER_KINDS)
+    with PostgresTables(database, REGISTRY, KINDS, schema=schema) as tables:
+        fold_by(Engine(REGISTRY, KINDS, tables), log, partition, (1_000,))
+    assert ask(DEFINED) != now
+    monkeypatch.setattr(postgres_migrations, "migrations", lambda: known)
+    assert migrate(Address(database, schema), KINDS) == [one.name for one in known[5:]]
+    assert ask(DEFINED) == now
+    with PostgresTables(database, REGISTRY, KINDS, schema=schema) as tables:
+        assert verify(log, tables, REGISTRY, KINDS).verified
 
 
 def test_tables_of_a_newer_release_halt(database: str, schema: str, ask: Ask) -> None:

@@ -16,7 +16,8 @@ from headrace.processors.embedded import EmbeddedHost
 from headrace.processors.engine import Engine
 from headrace.projections.postgres import PostgresTables
 from headrace.projections.sqlite import SqliteTables
-from tests.contract.rich_history import MemoryLog
+from tests.contract.long_texts import write_long
+from tests.contract.rich_history import Author, MemoryLog
 from tests.contract.tables_recording import KINDS, REGISTRY, history
 from tests.postgres.both import Contents, contents, fold_by
 from tests.postgres.proxy import Proxy
@@ -246,6 +247,21 @@ def test_a_commit_that_cannot_be_made_known_is_done_all_the_same(
         assert "was not made known" in caplog.text
         fold_by(engine, log, partition, (50,))
         assert contents(tables, KINDS) == expected(log, partition)
+
+
+def test_a_text_that_somebodys_own_index_does_not_take_is_named(database: str, schema: str, ask: Ask) -> None:
+    log = MemoryLog(2)
+    author = Author(log)
+    write_long(author)
+    with PostgresTables(database, REGISTRY, KINDS, schema=schema) as tables:
+        ask("CREATE INDEX mine ON touches (container_id)")
+        engine = Engine(REGISTRY, KINDS, tables)
+        engine.resume(log, author.partition)
+        with pytest.raises(UnavailableError, match=r"partition 1 from offset 0 to 9 .*\"mine\".* drop it"):
+            engine.apply(author.partition, log.read(author.partition, 0, 10))
+        ask("DROP INDEX mine")
+        fold_by(engine, log, author.partition, (5,))
+        assert contents(tables, KINDS) == expected(log, author.partition)
 
 
 FULL = """
