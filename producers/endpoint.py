@@ -29,6 +29,7 @@ from headrace.producers.delivery import (
     is_batch,
     read_body,
 )
+from headrace.producers.intake import TooLongError
 from headrace.producers.refusal import REFUSALS, RefusedError
 from headrace.producers.signatures import (
     ID_HEADER,
@@ -271,6 +272,8 @@ class _Door:
                 correlation=delivery.correlation,
                 traceparent=incoming.traceparent or delivery.traceparent,
             )
+        except TooLongError as error:
+            raise RefusedError("schema", f"{event.where}: {error}") from None
         except BadInputError:
             message = f"{event.where}: data does not fit the schema of {event.type}, or an attribute is too long"
             raise RefusedError("schema", message) from None

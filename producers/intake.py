@@ -18,15 +18,20 @@ from headrace.keys import Keys
 from headrace.log.partitioner import partition_of
 from headrace.log.port import Record
 from headrace.processors.core.kind import Kind
+from headrace.processors.core.model import Event, State
 from headrace.processors.core.verdicts import canonical
 from headrace.producers.event import NewEvent
 from headrace.schemas.definition import CONTENT, PSEUDONYM
 from headrace.schemas.envelope import Envelope, normal_time, to_headers
-from headrace.schemas.refs import ActorRef, EntityRef, Token, account_key, parse_id
+from headrace.schemas.refs import LONGEST_CONTAINER, ActorRef, EntityRef, Token, account_key, parse_id
 from headrace.schemas.registry import Registry
 
 _ADDRESS: Final = re.compile(r"[^\s@]@[^\s@]")
 _READ: Final = {"start": None, "end": None, "account": None}
+
+
+class TooLongError(BadInputError):
+    """A text is longer than may be handed in; the message names its field and nothing else of what was sent."""
 
 
 class Intake:
@@ -105,7 +110,12 @@ class Intake:
             sync=sync,
             traceparent=traceparent,
         )
-        return self.record(tenant, account, envelope, body)
+        record = self.record(tenant, account, envelope, body)
+        kind = self._in_force[new.kind] if self._in_force is not None and sync is None else None
+        if kind is not None:  # what a sync finds is the provider's, and stands there however long it is
+            fact = Event(new.type, self._registry.decode(record.value).body, actor)
+            _check_containers(kind, lambda: kind.evolve(None, fact), fact.body)
+        return record
 
     def proposal(
         self,
@@ -138,6 +148,10 @@ class Intake:
             basis: Token = read["basis"]
             packed.append({**_READ, **read, "basis": basis.pack()})
         encoded = self._registry.encode(proposal_type, pseudonymised(schema.shape, data, pseudonym, _without_address))
+        kind = self._in_force[ref.kind] if self._in_force is not None else None
+        if kind is not None:
+            said = self._registry.decode_nested(encoded).body
+            _check_containers(kind, lambda: kind.foresee(None, proposal_type, said), said)
         concern_keys = concerns(said_concerns, pseudonym)
         hashed = _json(
             {
@@ -198,6 +212,30 @@ class Intake:
 
     def _proposal_types(self) -> list[str]:
         return [version.type for version in self._registry.newest.values() if version.role == "proposal"]
+
+
+def _check_containers(kind: Kind, state: Callable[[], State], body: Mapping[str, Any]) -> None:
+    """Pass if reads can name every container that this puts an entity into.
+
+    :raises TooLongError: one has a longer id than reads may ask for.
+    """
+    try:
+        touched = kind.footprint(state())
+    except Exception:  # noqa: BLE001 - a kind's bug is the fold's to tell, with the record that it comes of
+        return
+    for touch in touched:
+        if len(touch.id) > LONGEST_CONTAINER:
+            field = next((name for name, said in body.items() if _holds(said, touch.id)), "the body")
+            raise TooLongError(
+                f"{field} holds a text of {len(touch.id)} characters; a {touch.container} may have"
+                f" {LONGEST_CONTAINER} at the most: shorten it"
+            )
+
+
+def _holds(said: Any, text: str) -> bool:
+    if isinstance(said, Mapping | list):
+        return any(_holds(one, text) for one in (said.values() if isinstance(said, Mapping) else said))
+    return bool(said == text)
 
 
 def concerns(said: Sequence[str], pseudonym: Callable[[str], str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, S
 
 from headrace.errors import BadInputError
 from headrace.schemas.envelope import normal_time
+from headrace.schemas.refs import LONGEST_CONTAINER
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64: Final = 2**63 - 1
@@ -17,7 +18,7 @@ _INT64: Final = 2**63 - 1
 OpaqueId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._~:+=-]{1,200}$")]
 KindName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=100)]
 TokenText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{50}$")]
-ContainerId = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+ContainerId = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_CONTAINER)]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 Concern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]+:[^\x00]", max_length=500)]
 VerdictName = Literal[

@@ -13,6 +13,8 @@ from headrace.errors import BadInputError, UndecodableError
 OPAQUE_ID: Final = re.compile(r"[A-Za-z0-9._~:+=-]{1,200}\Z")
 KIND_NAME: Final = re.compile(r"(?=.{1,100}\Z)[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\Z")
 ACTOR_KINDS: Final = frozenset({"user", "agent", "system"})
+LONGEST_CONTAINER: Final = 500
+"""Characters of a container's id, at the doors. What is on the log may have more."""
 _TOKEN: Final = struct.Struct(">B16sIQ8s")
 _TOKEN_VERSION: Final = 1
 _MAX_OFFSET: Final = (1 << 63) - 1

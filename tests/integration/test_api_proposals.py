@@ -327,6 +327,9 @@ def test_claims_keep_other_agents_out_until_released(desk: Desk) -> None:
     problem(desk.http.post("/v1/accounts/claim/claims", json=claim), 422, "bad-input")
 
 
+LONG_LABEL: dict[str, Any] = {"type": "mail.label", "data": {"added": ["y" * 500, "x" * 501], "removed": ["z" * 900]}}
+
+
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
@@ -334,6 +337,7 @@ def test_claims_keep_other_agents_out_until_released(desk: Desk) -> None:
         ({"type": "calendar.book"}, "cannot be proposed"),
         ({"entity": {"kind": "no.kind", "id": "t1"}}, "no entity kind"),
         ({"data": {"nonsense": 1}}, "nonsense"),
+        (LONG_LABEL, "added holds a text of 501 characters; a mail.label may have 500 at the most"),
         ({"data": {"in_reply_to": 7}}, "in_reply_to"),
         ({"concerns": ["nonsense"]}, "concern"),
         ({"actor": "user/eve"}, "actor"),

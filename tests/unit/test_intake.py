@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from headrace.errors import BadInputError
 from headrace.keys import Keys
 from headrace.log.port import Record
+from headrace.processors.core.model import Event, State
+from headrace.processors.kinds.mail_thread import MailThread
 from headrace.producers.event import NewEvent
-from headrace.producers.intake import Intake, concerns
+from headrace.producers.intake import Intake, TooLongError, concerns
 from headrace.schemas.envelope import Envelope, from_headers
 from headrace.schemas.refs import ActorRef, account_key
 from headrace.schemas.registry import Registry, SchemaVersion, built_in
@@ -220,6 +222,26 @@ def test_what_the_log_holds_may_be_handed_in_again(version: SchemaVersion, drawn
 def test_what_may_not_stand_on_the_log_is_refused(changed: dict[str, Any], why: str) -> None:
     with pytest.raises(BadInputError, match=why):
         event(received(**changed))
+
+
+class Brittle(MailThread):
+    """A kind that cannot begin with what it is given."""
+
+    def evolve(self, state: State | None, event: Event) -> dict[str, Any]:
+        """See the built-in kind."""
+        raise KeyError(event.type)
+
+
+def test_a_label_may_be_as_long_as_reads_can_name_it() -> None:
+    intake = Intake(REGISTRY, KEYS, 64, {"mail.thread": MailThread()})
+    with pytest.raises(TooLongError, match=r"^labels holds a text of 501 characters; a mail\.label may have 500 "):
+        event(received(body={"message": "m", "sender": "s", "labels": ["INBOX", "x" * 501]}), intake)
+    event(received(body={"message": "m", "sender": "s", "labels": ["x" * 500]}), intake)
+    long = NewEvent("mail.labelled", "mail.thread", "t-17", "e-2", {"added": ["x" * 501], "removed": []})
+    gone = long._replace(body={"added": [], "removed": ["x" * 501]})
+    assert body(event(gone, intake))["removed"] == ["x" * 501], "what stands there already may be taken off"
+    assert body(event(long, intake, sync="s-1"))["added"] == ["x" * 501], "what a sync finds is the provider's"
+    event(long, Intake(REGISTRY, KEYS, 64, {"mail.thread": Brittle()}))
 
 
 def test_a_record_of_the_logs_own_account_is_refused_an_address() -> None:

@@ -115,6 +115,7 @@ REFUSED: list[tuple[str, Delivery, str]] = [
     ("data of another type", told(event(data=event()["data"] | {"labels": "personal"})), "schema"),
     ("sealed content", told(event(data=event()["data"] | {"content_key": "personal"})), "schema"),
     ("nested data with more", told(event(type="calendar.responded", data=MORE)), "schema"),
+    ("a label of 501 characters", told(event(type="mail.labelled", data={"added": ["x" * 501]})), "schema"),
     ("no such day", told(event(time="2026-02-30T00:00:00Z")), "not_cloudevent"),
     ("the last of a batch", told([*[event()] * 20, event(account=PERSONAL)]), "not_opaque"),
 ]  # fmt: skip
@@ -159,6 +160,16 @@ def test_the_documentation_has_every_refusal() -> None:
         reason: int(status) for status, reason in re.findall(r"^\| (\d{3}) \| `(\w+)` \|", page, re.MULTILINE)
     }
     assert documented == {reason: refusal.status for reason, refusal in REFUSALS.items()}
+
+
+def test_a_label_that_no_read_can_name_is_refused_by_its_field(shared: Receiver) -> None:
+    ends = shared.ends()
+    batch = [event(type="mail.labelled", data={"added": ["a", "personal" * length]}) for length in (62, 63)]
+    [response] = shared.post(told(batch))
+    assert response.json()["detail"] == (
+        "event 1 of the batch: added holds a text of 504 characters; a mail.label may have 500 at the most: shorten it"
+    )
+    assert shared.ends() == ends
 
 
 @pytest.mark.parametrize("bad", [0, 7, 19])
