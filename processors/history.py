@@ -131,13 +131,13 @@ def stored_at(log: Log, partition: int, offsets: Iterable[int]) -> Iterator[Stor
     :raises LogMismatchError: the log lacks one of them.
     """
     for run in _runs(offsets):
-        wanted, found = set(run), 0
-        for stored in log.read(partition, run[0], run[-1] - run[0] + 1):
-            if stored.offset in wanted:
-                found += 1
-                yield stored
-        if found != len(wanted):
-            raise LogMismatchError(f"partition {partition}: the log lacks records that were folded; restore it")
+        wanted, offset = set(run), run[0]
+        while offset <= run[-1]:
+            records = log.read(partition, offset, run[-1] - offset + 1)
+            if not records:
+                raise LogMismatchError(f"partition {partition}: the log lacks records that were folded; restore it")
+            yield from (stored for stored in records if stored.offset in wanted)
+            offset += len(records)
 
 
 def _said(

@@ -124,15 +124,15 @@ class PartitionFolding:
 
     def catch_up(self, partition: int) -> bool:
         """Read and fold one batch; whether there may be more."""
-        count = 0
+        more = False
         self._settle(partition)
         with self.guarded(partition):
             if partition in self._paused:
                 self.begin(partition)  # what the tables hold now decides: perhaps only a commit's answer got lost
             records = self._log.read(partition, self.next[partition], self.batch)
             self._fold(partition, records)
-            count = len(records)
-        return count >= self.batch
+            more = len(records) > 0  # fewer than were asked for come where they are large
+        return more  # noqa: RET504 - what is raised above may not leave here
 
     def fold(self, partition: int, records: Sequence[Stored], *, more: bool = False) -> None:
         """Fold a batch that begins where the partition is. With ``more`` to come, it may only be on its way into the

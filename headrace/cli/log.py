@@ -323,8 +323,12 @@ def _from(log_: "Log", partition: int, start: int) -> "Iterator[Stored]":
 def _backwards(log_: "Log", partition: int) -> "Iterator[Stored]":
     end = log_.describe().ends[partition]
     while end > 0:
-        start = max(0, end - _BATCH)
-        run = deque(log_.read(partition, start, end - start))
+        start, run = max(0, end - _BATCH), deque["Stored"]()
+        while start + len(run) < end:  # fewer come at a time where they are large: only the last are wanted
+            found = log_.read(partition, start + len(run), end - start - len(run))
+            if not found:
+                return
+            run.extend(found)
         while run:
             yield run.pop()
         end = start

@@ -249,7 +249,9 @@ class Copy:
             for one, other in zip(records, copied, strict=False):
                 if one != other:
                     return self._differs(partition, one.offset)
-            offset += len(records)
+            if not copied:
+                return self._differs(partition, offset)
+            offset += min(len(records), len(copied))
         return self._differs(partition, end - 1)
 
     def _differs(self, partition: int, offset: int) -> LogMismatchError:

@@ -29,7 +29,7 @@ from headrace.log.kafka_closing import Tail, close_whole
 from headrace.log.kafka_faults import is_too_large, meaning, patiently
 from headrace.log.kafka_follower import Follower
 from headrace.log.kafka_gate import Gate
-from headrace.log.kafka_reader import Reader
+from headrace.log.kafka_reader import MOST_RECORDS, Reader
 from headrace.log.kafka_survey import Survey
 from headrace.log.kafka_topic import (
     MAX_MESSAGE_BYTES,
@@ -43,8 +43,6 @@ from headrace.log.kafka_topic import (
 from headrace.log.port import LogDescription, Record, Stored
 from headrace.schemas.refs import Position
 
-MOST_RECORDS: Final = 10_000
-"""What one read gives at the most, whatever was asked for."""
 _ON_ITS_WAY_SECONDS: Final = 0.1
 """How long a record that is known to be there is waited for before it is fetched anew."""
 
@@ -71,7 +69,8 @@ class KafkaLog:
         self._survey: Final = Survey(address, self._topic, self._state, self._known)
         self._opened: Final[set[int]] = set()
         self._log_id: bytes | None = None
-        self._tail: Final = Tail(self._topic, lambda offset: self.read(0, offset, 1)[0])
+        reader = self._reader  # not this object: a cycle would keep its clients until garbage is collected
+        self._tail: Final = Tail(self._topic, lambda offset: reader.fetch(0, offset, 1, offset + 1)[0])
 
     @classmethod
     def create(cls, url: str, partitions: int = 64) -> Self:

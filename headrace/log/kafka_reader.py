@@ -1,5 +1,6 @@
 """Reads runs of records from any place: a few consumers, each left where it stopped, so that reading on is cheap."""
 
+import math
 import threading
 import time
 from collections.abc import Generator, Sequence
@@ -22,13 +23,17 @@ from headrace.log.kafka_faults import (
     patiently,
     silence,
 )
-from headrace.log.port import Stored
+from headrace.log.port import READ_BYTES, Stored
 
+MOST_RECORDS: Final = 10_000
+"""What one read gives at the most, whatever was asked for."""
 GROUP: Final = "headrace-log"
 """librdkafka wants a group; nothing joins it and nothing is committed."""
 _IDLE: Final = 4
 _SLICE_SECONDS: Final = 0.5
 _HOLES: Final = "Compaction, deleted records or a transaction make such holes, and a log has none: restore it"
+_SAMPLE: Final = 16
+"""So many records tell how large those behind them may be."""
 _SCAN: Final = 64
 """Who reads fewer records than this looks something up; who reads more will want what comes after."""
 
@@ -69,6 +74,13 @@ def stored(message: Message) -> Stored:
     )
 
 
+def _fitting(count: int, size: int, most_bytes: float) -> int:
+    """How many more records to ask for, if ``count`` had so many bytes: consumers give all that they are asked for."""
+    if math.isinf(most_bytes):
+        return MOST_RECORDS
+    return math.ceil((most_bytes - size) * count / size) if size else _SAMPLE
+
+
 class _Cursor:
     """A consumer and the place it would read next."""
 
@@ -80,25 +92,31 @@ class _Cursor:
         self._consumer: Final = Consumer(settings)
         self.at: tuple[int, int] | None = None
 
-    def fetch(self, partition: int, offset: int, count: int) -> list[Stored]:
-        """Exactly ``count`` records, which are known to be there."""
+    def fetch(self, partition: int, offset: int, count: int, most_bytes: float) -> list[Stored]:
+        """``count`` records, which are known to be there; only some of the first where they have more than
+        ``most_bytes`` together, and, with such a bound, where all do not arrive in time."""
         if self.at != (partition, offset):
             self._consumer.assign([TopicPartition(self._address.topic, partition, offset)])
         self.at = None
         found: list[Stored] = []
+        size = 0
         deadline = time.monotonic() + self._address.request_seconds
-        while len(found) < count:
+        while len(found) < count and size < most_bytes:
             left = deadline - time.monotonic()
             if left <= 0:
+                if found and most_bytes < math.inf:
+                    break
                 raise silence(self._address, f"reading partition {partition} of", self.trouble)
-            for message in self._consumer.consume(count - len(found), timeout=min(left, _SLICE_SECONDS)):
+            wanted = min(count - len(found), _fitting(len(found), size, most_bytes))
+            for message in self._consumer.consume(wanted, timeout=min(left, _SLICE_SECONDS)):
                 error = message.error()
                 if error is None:
                     found.append(stored(message))
+                    size += len(found[-1].value)
                 else:
                     self._judge(error, message, partition, offset, offset + count)
             check_run(self._address, partition, offset, found)
-        self.at = (partition, offset + count)
+        self.at = (partition, offset + len(found))
         return found
 
     def _judge(self, error: KafkaError, message: Message, partition: int, offset: int, end: int) -> None:
@@ -168,18 +186,21 @@ class Reader:
         return patiently(ask, is_passing, self._address.request_seconds)
 
     def fetch(self, partition: int, offset: int, count: int, end: int) -> list[Stored]:
-        """``count`` records that are known to be there; ``end`` is as far as the partition is known to go.
+        """``count`` records that are known to be there, or fewer if they are large; ``end`` is as far as the partition
+        is known to go.
 
         :raises LogMismatchError: they are not there, or not without holes.
         :raises UnavailableError: the brokers do not answer.
         """
-        return self.originals(self.fetch_kept(partition, offset, count, end))
+        return self.originals(self.fetch_kept(partition, offset, count, end, READ_BYTES))
 
-    def fetch_kept(self, partition: int, offset: int, count: int, end: int = 0) -> list[Stored]:
-        """:meth:`fetch`, as the broker keeps them."""
+    def fetch_kept(
+        self, partition: int, offset: int, count: int, end: int = 0, most_bytes: float = math.inf
+    ) -> list[Stored]:
+        """:meth:`fetch`, as the broker keeps them; all of them unless ``most_bytes`` are given."""
         with self._cursor((partition, offset)) as cursor:
-            found = cursor.fetch(partition, offset, count)
-            if count < _SCAN or offset + count >= end:
+            found = cursor.fetch(partition, offset, count, most_bytes)
+            if count < _SCAN or offset + len(found) >= end:
                 cursor.rest()
             return found
 

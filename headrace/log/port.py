@@ -6,10 +6,12 @@ one suite in ``tests/contract/log_conformance.py``.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from headrace.schemas.refs import Position
 
+READ_BYTES: Final = 16 * 1024 * 1024
+"""A read ends with the record that makes the values this large: what is read is held in memory, and folded at once."""
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -64,7 +66,8 @@ class Log(Protocol):
         ...
 
     def read(self, partition: int, offset: int, limit: int) -> list[Stored]:
-        """At most ``limit`` records of ``partition`` from ``offset`` on, in order; empty at the end.
+        """At most ``limit`` records of ``partition`` from ``offset`` on, in order; empty at the end, and nowhere else.
+        Fewer where they are large: not many more than :data:`READ_BYTES` at a time.
 
         :raises LogMismatchError: ``offset`` lies beyond the end: the log is shorter than the caller's memory of it.
         """

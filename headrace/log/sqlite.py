@@ -191,7 +191,7 @@ class SqliteLog:
         if offset < 0 or limit < 1:
             raise BadInputError(f"cannot read {limit} records from offset {offset}: give offset >= 0 and limit >= 1")
         with self._reading() as connection:
-            rows = connection.execute(sqlite_file.READ, (partition, offset, limit)).fetchall()
+            rows = sqlite_file.rows(connection, partition, offset, limit)
             end = offset if rows else sqlite_file.end_of(connection, partition)
         if offset > end:
             raise sqlite_file.mismatch(self._path, f"partition {partition} ends at {end}, before offset {offset}")

@@ -11,7 +11,7 @@ import apsw
 from headrace.errors import BadInputError, HeadraceError, LogMismatchError, NotFoundError, UnavailableError
 from headrace.log.admission import log_id_of
 from headrace.log.framing import unpack_headers
-from headrace.log.port import LogDescription, Stored
+from headrace.log.port import READ_BYTES, LogDescription, Stored
 
 NAME: Final = "log.db"
 FORMAT: Final = 1
@@ -131,6 +131,22 @@ def describe(connection: apsw.Connection) -> LogDescription:
             connection.execute("ROLLBACK")  # nothing was written
     headers = stored(Path(connection.filename), opening[0]).headers if opening else ()
     return LogDescription(log_id_of(headers), partitions, ends, successor)
+
+
+def rows(connection: apsw.Connection, partition: int, offset: int, limit: int) -> list[tuple[object, ...]]:
+    """What :data:`READ` finds, as far as one read goes."""
+    found: list[tuple[object, ...]] = []
+    cursor, left = connection.execute(READ, (partition, offset, limit)), READ_BYTES
+    try:
+        for row in cursor:
+            found.append(row)
+            value = row[-1]
+            left -= len(value) if isinstance(value, bytes) else 0
+            if left <= 0:
+                break
+    finally:
+        cursor.close()
+    return found
 
 
 def end_of(connection: apsw.Connection, partition: int) -> int:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headrace.errors import BadInputError, LogClosedError, LogMismatchError
 from headrace.log.port import Headers, Log, Record, Stored
 from headrace.schemas.refs import Position
+from tests.contract.log_large_records import LargeRecords
 
 PARTITIONS: Final = 4
 LOG_ID: Final = bytes(range(16))
@@ -84,7 +85,7 @@ def handles(logs: Logs, log: Log) -> Iterator[Log]:
     yield logs.reopen()
 
 
-class LogConformance:
+class LogConformance(LargeRecords):
     """The suite."""
 
     @pytest.fixture
