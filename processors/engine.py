@@ -92,7 +92,7 @@ class Engine:
             raise LogMismatchError(
                 f"{where}: the tables were folded from another log; point headrace at that log, or rebuild the tables"
             )
-        if described.ends[row.partition] < row.next_offset:
+        if described.ends[row.partition] < row.next_offset and not _goes_to(log, row):
             raise LogMismatchError(
                 f"{where} of the log ends at {described.ends[row.partition]}, the tables were folded up to"
                 f" {row.next_offset}: the log was cut off; restore it, or rebuild the tables from the log as it is now"
@@ -233,6 +233,16 @@ class Engine:
         self._tables.load(memory, wants)
         if any(isinstance(item, Entry) and item.envelope.type == "delivery.attempted" for item in items):
             self._tables.load(memory, Wants(proposals=_accepted_since(memory)))
+
+
+def _goes_to(log: Log, row: PartitionRow) -> bool:
+    """Whether the log goes as far as it was folded after all: a broker that stood still while another took over may
+    have answered with how far it went then. Reading from beyond the end is refused when that is certain."""
+    try:
+        log.read(row.partition, row.next_offset, 1)
+    except LogMismatchError:
+        return False
+    return True
 
 
 def _want(wants: Wants, entry: Entry) -> None:

@@ -31,15 +31,7 @@ from headrace.log.kafka_follower import Follower
 from headrace.log.kafka_gate import Gate
 from headrace.log.kafka_reader import MOST_RECORDS, Reader
 from headrace.log.kafka_survey import Survey
-from headrace.log.kafka_topic import (
-    MAX_MESSAGE_BYTES,
-    SHUTTING_MESSAGE_BYTES,
-    Topic,
-    TopicState,
-    check_beginning,
-    check_opening,
-    is_shut,
-)
+from headrace.log.kafka_topic import MAX_MESSAGE_BYTES, Topic, TopicState, check_beginning, check_opening, is_shut
 from headrace.log.port import LogDescription, Record, Stored
 from headrace.schemas.refs import Position
 
@@ -169,15 +161,18 @@ class KafkaLog:
             raise BadInputError(f"cannot read {limit} records from offset {offset}: give offset >= 0 and limit >= 1")
         self._check_usable()
         limit = min(limit, MOST_RECORDS)
-        follower, end = self._follower, self._known[partition]
+        follower = self._follower
         if follower is not None:
             recent = follower.recent(partition, offset, limit, _ON_ITS_WAY_SECONDS)
+            self._survey.reached(partition, follower.end(partition))
             if recent:
                 return self._reader.originals(recent)
-            end = max(end, follower.end(partition))
+        end = self._known[partition]
         if offset >= end:
             first, end = self._reader.bounds(partition)
-            self._known[partition] = max(self._known[partition], end)
+            if offset > end:
+                end = self._topic.confirmed({partition: offset})[partition]
+            self._survey.reached(partition, end)
             check_beginning(self._address, partition, first)
             if offset > end:
                 raise LogMismatchError(
@@ -217,6 +212,8 @@ class KafkaLog:
 
     def originals(self, records: Sequence[Stored]) -> list[Stored]:
         """A run of one partition's records, fetched by a consumer of one's own, as :meth:`read` gives them."""
+        for last in records[-1:]:
+            self._survey.reached(last.partition, last.offset + 1)
         return self._reader.originals(records)
 
     # What is known of the log
@@ -234,7 +231,7 @@ class KafkaLog:
         if self._tail.successor is None:
             self._appending()  # a producer takes half a second to get its id: let it begin
         elif not is_shut(taken):
-            self._topic.limit(min(SHUTTING_MESSAGE_BYTES))
+            self._topic.shut()
 
     def _learn(self, ends: Mapping[int, int]) -> None:
         self._opened.update(partition for partition, end in ends.items() if end > 0)

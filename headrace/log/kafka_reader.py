@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from headrace.errors import LogMismatchError
+from headrace.errors import HeadraceError, LogMismatchError
 from headrace.log.carrying import carried
 from headrace.log.kafka_address import KafkaAddress
 from headrace.log.kafka_copied import CopiedPart
@@ -23,6 +23,7 @@ from headrace.log.kafka_faults import (
     patiently,
     silence,
 )
+from headrace.log.kafka_topic import CONFIRM_SECONDS
 from headrace.log.port import READ_BYTES, Stored
 
 MOST_RECORDS: Final = 10_000
@@ -198,11 +199,18 @@ class Reader:
         self, partition: int, offset: int, count: int, end: int = 0, most_bytes: float = math.inf
     ) -> list[Stored]:
         """:meth:`fetch`, as the broker keeps them; all of them unless ``most_bytes`` are given."""
-        with self._cursor((partition, offset)) as cursor:
-            found = cursor.fetch(partition, offset, count, most_bytes)
-            if count < _SCAN or offset + len(found) >= end:
-                cursor.rest()
-            return found
+
+        def ask() -> list[Stored]:
+            with self._cursor((partition, offset)) as cursor:
+                found = cursor.fetch(partition, offset, count, most_bytes)
+                if count < _SCAN or offset + len(found) >= end:
+                    cursor.rest()
+                return found
+
+        def stale(error: HeadraceError) -> bool:  # a leader of the past, see Topic.confirmed; its front it knows
+            return isinstance(error, _BeyondError) and self.bounds(partition)[0] <= offset
+
+        return patiently(ask, stale, min(CONFIRM_SECONDS, self._address.request_seconds))
 
     def close(self) -> None:
         """Close what is idle; what is in use closes itself. Harmless when repeated."""
@@ -250,5 +258,9 @@ def check_run(address: KafkaAddress, partition: int, offset: int, found: list[St
             )
 
 
+class _BeyondError(LogMismatchError):
+    """A broker says that an offset is not in its partition."""
+
+
 def _at(partition: int, offset: int) -> LogMismatchError:
-    return LogMismatchError(f"partition {partition} has no record at offset {offset}: the log was cut off or replaced")
+    return _BeyondError(f"partition {partition} has no record at offset {offset}: the log was cut off or replaced")

@@ -4,6 +4,8 @@ asked with every request.
 Questions are shared: who comes while one is under way waits for the next, together with all others who came meanwhile.
 So an answer is never older than its question, and the brokers get one request at a time however many ask.
 
+Where a partition is said to end before where it was known to end, that is asked again until it is sure.
+
 That the topic is the same one is asked once a second at the most, and at once when a partition ends before where it
 was known to end. Nothing rests on noticing it sooner: of a topic made again under the same name, readers and folds
 notice by what they find in it (:meth:`headrace.processors.engine.Engine.resume` compares the last record it folded
@@ -48,6 +50,7 @@ class Survey:
         self._clock: Final = clock
         self._same_until = clock() + SAME_SECONDS
         self._known: Final = known
+        self._stands: Ends = {}
         self._other: str | None = None
 
     def ends(self) -> Ends:
@@ -84,7 +87,7 @@ class Survey:
                 )
         self.check_taken()
         for partition, offset in positions:
-            self._known[partition] = max(self._known[partition], offset + 1)
+            self.reached(partition, offset + 1)
 
     def check_taken(self) -> None:
         """Pass until :meth:`landed` has seen that the topic is not the one it was.
@@ -94,13 +97,22 @@ class Survey:
         if self._other is not None:
             raise LogMismatchError(self._other)
 
+    def reached(self, partition: int, end: int) -> None:
+        """The partition goes at least as far as this."""
+        self._known[partition] = max(self._known[partition], end)
+
     def _ask(self) -> Ends:
+        known = list(self._known)
+        least = {partition: self._stands.get(partition, end) for partition, end in enumerate(known)}
         ends = self._topic.ends(range(self._state.partitions))
-        shorter = any(ends[partition] < end for partition, end in enumerate(self._known))
+        shorter = any(ends[partition] < end for partition, end in least.items())
         if shorter or self._clock() >= self._same_until:
             self._check_same()
+        if shorter:
+            ends = self._topic.confirmed(least)
+        self._stands = {partition: ends[partition] for partition, end in enumerate(known) if ends[partition] < end}
         for partition, end in ends.items():
-            self._known[partition] = max(self._known[partition], end)
+            self.reached(partition, end)
         return ends
 
     def _check_same(self) -> None:

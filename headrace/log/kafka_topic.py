@@ -4,6 +4,8 @@ A topic that differs is refused, with the command that mends it. Source of the s
 "Topic configs".
 """
 
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -42,6 +44,9 @@ _ENDS: Final = "asking for the ends of"
 _LATEST: Final[OffsetSpec] = LatestSpec()  # type: ignore[no-untyped-call]
 _EARLIEST: Final[OffsetSpec] = EarliestSpec()  # type: ignore[no-untyped-call]
 _APPEAR_SECONDS: Final = 30.0
+CONFIRM_SECONDS: Final = 5.0
+"""How long a leader that stood still may take to hear that another one leads now."""
+_CONFIRM_PAUSE_SECONDS: Final = 0.5
 
 
 def topic_settings(min_insync: int) -> dict[str, str]:
@@ -151,6 +156,23 @@ class Topic:
                 check_beginning(self._address, partition, offset)
         return self._offsets(numbers, _LATEST)
 
+    def confirmed(self, least: Mapping[int, int]) -> dict[int, int]:
+        """Where partitions end that were seen to go as far as ``least`` and were said to be shorter.
+
+        A leader that stood still, and has not heard that another one leads now, answers with how far it went then, and
+        the client goes on asking it: so who leads is asked anew, again and again. What is answered after some seconds
+        stands.
+        """
+        deadline = time.monotonic() + min(CONFIRM_SECONDS, self._address.request_seconds)
+        pause, pauses = threading.Event(), 0.01
+        while True:
+            self.find_leaders()
+            found = self.ends(least)
+            if time.monotonic() > deadline or all(found[partition] >= end for partition, end in least.items()):
+                return found
+            pause.wait(pauses)
+            pauses = min(2 * pauses, _CONFIRM_PAUSE_SECONDS)
+
     def _offsets(self, partitions: Sequence[int], spec: OffsetSpec) -> dict[int, int]:
         """What the partitions' leaders answer; while leaders change, asked again."""
         places = {TopicPartition(self._address.topic, partition): spec for partition in partitions}
@@ -172,15 +194,19 @@ class Topic:
         return patiently(ask, self._is_passing, self._address.request_seconds)
 
     def _is_passing(self, error: HeadraceError) -> bool:
-        """Whether a leader has changed; who leads is then asked anew, as the client itself asks with what it knew for
-        as long as a quarter of an hour (librdkafka: ListOffsets with a cached leader epoch)."""
+        """Whether a leader has changed; who leads is then asked anew."""
         passing = is_passing(error)
         if passing:
-            try:
-                self._admin.list_topics(self._address.topic, timeout=self._address.request_seconds)
-            except KafkaException as trouble:
-                self._trouble(trouble.args[0])
+            self.find_leaders()
         return passing
+
+    def find_leaders(self) -> None:
+        """Ask anew who leads: the client itself goes by what it knew for as long as a quarter of an hour (librdkafka:
+        ListOffsets with a cached leader epoch)."""
+        try:
+            self._admin.list_topics(self._address.topic, timeout=self._address.request_seconds)
+        except KafkaException as trouble:
+            self._trouble(trouble.args[0])
 
     def limit(self, record_bytes: int, *, try_only: bool = False) -> None:
         """Let the topic take records of ``record_bytes`` at the most; with ``try_only`` only see whether that is
@@ -189,6 +215,13 @@ class Topic:
         :raises UnavailableError: it is not allowed, or the brokers do not answer.
         """
         self.set({_SIZE: str(record_bytes)}, try_only=try_only)
+
+    def shut(self) -> None:
+        """Let the topic take nothing.
+
+        :raises UnavailableError: it is not allowed, or the brokers do not answer.
+        """
+        self.limit(min(SHUTTING_MESSAGE_BYTES))
 
     def set(self, settings: Mapping[str, str], *, try_only: bool = False) -> None:
         """Change settings of the topic; with ``try_only`` only see whether that is allowed.

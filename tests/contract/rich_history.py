@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from headrace.errors import LogMismatchError
 from headrace.keys import Keys
 from headrace.kinds import installed_kinds, installed_schemas
 from headrace.log.framing import GENESIS, chain
@@ -54,6 +55,8 @@ class MemoryLog:
 
     def read(self, partition: int, offset: int, limit: int) -> list[Stored]:
         """See :class:`headrace.log.port.Log`."""
+        if offset > len(self.records[partition]):
+            raise LogMismatchError(f"partition {partition} ends at {len(self.records[partition])}: rebuild")
         return self.records[partition][offset : offset + limit]
 
     def wait(self, after: Mapping[int, int], timeout: float) -> frozenset[int]:

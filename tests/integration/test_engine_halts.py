@@ -17,7 +17,7 @@ from headrace.errors import (
     UnsupportedFoldError,
 )
 from headrace.kinds import installed_schemas
-from headrace.log.port import Stored
+from headrace.log.port import LogDescription, Stored
 from headrace.processors.core.kind import Kind
 from headrace.processors.engine import Engine, fold_all, require_kinds
 from headrace.processors.kinds.mail_thread import MailThread
@@ -79,6 +79,22 @@ def test_a_log_that_only_grew_goes_on(tmp_path: Path) -> None:
         half_folded(tmp_path / "t.db", log, until)
         with fresh_tables(KINDS, tmp_path / "t.db") as tables:
             assert Engine(REGISTRY, KINDS, tables).resume(log, 0) == until
+
+
+class Behind(MemoryLog):
+    """Asked where it ends, a broker answers that stood still while another one took over; records are read there."""
+
+    def describe(self) -> LogDescription:
+        """See :class:`headrace.log.port.Log`."""
+        return super().describe()._replace(ends=(7,))
+
+
+def test_a_log_that_is_only_said_to_be_shorter_goes_on(tmp_path: Path) -> None:
+    log, behind = history(), Behind()
+    half_folded(tmp_path / "t.db", log)
+    behind.records, behind.log_id = log.records, log.log_id
+    with fresh_tables(KINDS, tmp_path / "t.db") as tables:
+        assert Engine(REGISTRY, KINDS, tables).resume(behind, 0) == 30
 
 
 def test_a_hole_in_what_is_read_halts(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from headrace.errors import NotFoundError, UnavailableError
+from headrace.errors import LogMismatchError, NotFoundError, UnavailableError
 from headrace.log import copy_to_kafka, kafka_appender, kafka_reader, kafka_topic
 from headrace.log.kafka import KafkaLog
 from headrace.log.kafka_address import KafkaAddress
@@ -195,3 +195,43 @@ def test_what_does_not_pass_is_told_at_once(
     with pytest.raises(raised):
         reader(monkeypatch, code, code).bounds(0)
     assert NoLeader.asked == 1
+
+
+class OldLeader:
+    """A consumer that asks the leader of before, who lacks offset 5; the next one that is made asks the one of now."""
+
+    made = 0
+    least = 0
+
+    def __init__(self, *_: object) -> None:
+        OldLeader.made += 1
+
+    def assign(self, *_: object) -> None:
+        """Reads nowhere."""
+
+    unassign = close = assign
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        return self.least, 3
+
+    def consume(self, *_: object, **__: object) -> list[Any]:
+        found: dict[str, Any] = {"timestamp": (2, 1_000), "headers": [], "key": None, "value": b"here"}
+        found |= {"partition": 0, "offset": 5, "error": None}
+        if self.made < 3:
+            found["error"] = KafkaError(KafkaError._AUTO_OFFSET_RESET, "out of range")
+        return [SimpleNamespace(**{name: lambda one=one: one for name, one in found.items()})]
+
+
+@pytest.mark.parametrize("least", [0, 6])
+def test_a_record_that_the_leader_of_before_lacks_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    monkeypatch.setattr(OldLeader, "made", 0)
+    monkeypatch.setattr(OldLeader, "least", least)
+    monkeypatch.setattr(kafka_reader, "Consumer", OldLeader)
+    log = kafka_reader.Reader(KafkaAddress.parse("kafka://127.0.0.1:1/log"))
+    if not least:
+        assert log.fetch(0, 5, 1, 6)[0].value == b"here"
+        return
+    with pytest.raises(LogMismatchError, match="no record at offset 5"):  # deleted from the front: that it knows
+        log.fetch(0, 5, 1, 6)

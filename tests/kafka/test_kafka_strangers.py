@@ -6,6 +6,7 @@ import pytest
 
 from headrace.errors import LogMismatchError
 from headrace.log.kafka import KafkaLog
+from headrace.log.kafka_reader import Reader
 from tests.contract.log_conformance import PATIENCE_SECONDS, read_all
 from tests.kafka.topics import Cluster, opened, record, retried, value_at
 
@@ -63,6 +64,24 @@ def test_records_deleted_from_the_front_are_missed(cluster: Cluster) -> None:
         KafkaLog.open(cluster.url(topic))
 
 
+def before(_reader: Reader, _partition: int) -> tuple[int, int]:
+    """Where a partition ended some time ago."""
+    return 0, 2
+
+
+def test_a_leader_of_the_past_is_not_believed_to_know_the_end(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood still while another one took over: the consumer goes on asking it, and hears how far it went then."""
+    url = f"{cluster.url()}&request.timeout.ms=1000"
+    with opened(KafkaLog.create(url, 2)) as log, KafkaLog.open(url) as other:
+        log.append([record(0, str(n).encode()) for n in range(5)])
+        monkeypatch.setattr(Reader, "bounds", before)
+        assert value_at(other, 0, 3) == b"2"
+        with pytest.raises(LogMismatchError, match="ends at 6, before offset 7"):
+            other.read(0, 7, 1)
+
+
 def test_what_is_appended_to_a_topic_made_again_has_no_position(cluster: Cluster) -> None:
     topic = cluster.name()
     with opened(KafkaLog.create(cluster.url(topic), 2)) as log:
@@ -89,4 +108,4 @@ def test_a_topic_made_again_under_the_same_name_is_another_log(cluster: Cluster)
             with pytest.raises(LogMismatchError, match="made again"):
                 log.describe()
             with pytest.raises(LogMismatchError, match="partition 0"):
-                KafkaLog.open(cluster.url(topic), writer=False).read(0, 6, 1)
+                KafkaLog.open(f"{cluster.url(topic)}&request.timeout.ms=1000", writer=False).read(0, 6, 1)

@@ -26,19 +26,25 @@ class Brokers(Topic):
         self.asked = self.looked = 0
         self.takes_seconds = 0.0
         self.failure: UnavailableError | None = None
+        self.sought = 0
+        self.behind: list[dict[int, int]] = []
         self.asking = threading.Semaphore(0)
         self.open = threading.Event()
         self.open.set()
 
     def ends(self, partitions: Iterable[int], *, whole: bool = False) -> dict[int, int]:
         self.asked += 1
-        found = {partition: self.now[partition] for partition in partitions}
+        now = self.behind.pop(0) if self.behind else self.now
+        found = {partition: now[partition] for partition in partitions}
         self.asking.release()
         assert self.open.wait(PATIENCE_SECONDS)
         threading.Event().wait(self.takes_seconds)
         if self.failure is not None:
             raise self.failure
         return found
+
+    def find_leaders(self) -> None:
+        self.sought += 1
 
     def state(self) -> TopicState:
         self.looked += 1
@@ -123,3 +129,34 @@ def test_a_topic_that_is_shorter_than_it_was_is_looked_at_at_once(brokers: Broke
     for _ in range(2):
         with pytest.raises(LogMismatchError, match="made again"):
             survey.ends()
+
+
+def test_a_leader_of_the_past_is_not_believed(brokers: Brokers, survey: Survey) -> None:
+    """It stood still while another one took over, and answers with how far it went then."""
+    survey.ends()
+    for partition, past in ((0, [{0: 3, 1: 1}]), (1, [{0: 5, 1: 0}, {0: 5, 1: 0}])):
+        brokers.behind, brokers.sought = list(past), 0
+        assert survey.ends() == brokers.now, partition
+        assert brokers.sought == len(past)
+    survey.reached(0, 9)  # as somebody read it
+    brokers.behind, brokers.now = [brokers.now], {0: 9, 1: 1}
+    assert survey.ends() == {0: 9, 1: 1}
+
+
+def test_what_is_said_again_and_again_stands_and_is_asked_for_once(brokers: Brokers, survey: Survey) -> None:
+    survey.ends()
+    brokers.now, brokers.sought = {0: 3, 1: 1}, 0
+    assert survey.ends() == {0: 3, 1: 1}
+    tried = brokers.sought
+    assert tried > 1
+    brokers.now = {0: 4, 1: 1}
+    assert survey.ends() == {0: 4, 1: 1}
+    assert brokers.sought == tried
+    brokers.behind = [{0: 3, 1: 1}]
+    assert survey.ends() == {0: 4, 1: 1}
+    assert brokers.sought == tried + 1
+    brokers.now = {0: 6, 1: 1}
+    survey.ends()
+    brokers.behind, brokers.sought = [{0: 5, 1: 1}], 0
+    assert survey.ends() == {0: 6, 1: 1}
+    assert brokers.sought == 1
