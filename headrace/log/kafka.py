@@ -127,7 +127,7 @@ class KafkaLog:
         """See :meth:`headrace.log.port.Log.append`. Here some records of an append may land and others not.
 
         :raises LogMismatchError: they went where other records were: the topic was cut off or replaced.
-        :raises UnavailableError: the brokers refused everything, or this object cannot write: nothing was appended.
+        :raises UnavailableError: the brokers refused everything, or this object cannot write.
         """
         self._check_usable()
         if not self._writer:

@@ -29,7 +29,7 @@ _RECORD_BYTES: Final = 200
 
 class Outcome(NamedTuple):
     """``offset`` once the record is acknowledged, else ``error``; neither when nothing is known of it. ``nowhere``: it
-    is certainly not in the log."""
+    was refused, or never sent."""
 
     offset: int | None
     error: KafkaError | None

@@ -142,7 +142,8 @@ def _code(error: HeadraceError) -> int | None:
 
 
 def nothing_landed(error: KafkaError) -> bool:
-    """Whether a record that met this error is certainly not in the log."""
+    """Whether a record that met this error was refused. The client sends again by itself, and does not say that it did:
+    a first attempt whose answer was lost may have landed before the topic was shut, say, and the second one refused."""
     return error.code() in _NOT_APPENDED
 
 

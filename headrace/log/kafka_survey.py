@@ -7,9 +7,10 @@ So an answer is never older than its question, and the brokers get one request a
 Where a partition is said to end before where it was known to end, that is asked again until it is sure.
 
 That the topic is the same one is asked once a second at the most, and at once when a partition ends before where it
-was known to end. Nothing rests on noticing it sooner: of a topic made again under the same name, readers and folds
-notice by what they find in it (:meth:`headrace.processors.engine.Engine.resume` compares the last record it folded
-with the chain), and a partition that was added is nobody's.
+was known to end. A topic made again under the same name is noticed by what is in it, too, by whoever begins to fold
+(:meth:`headrace.processors.engine.Engine.resume` compares the last record it folded with the chain). A fold that runs
+does not compare that with every fetch: should other brokers with another log of as many records answer at the same
+address from one moment to the next, the look at the topic's id is what notices. A partition that was added is nobody's.
 """
 
 import threading
@@ -82,7 +83,7 @@ class Survey:
             if offset < before[partition]:
                 self._other = (
                     f"a record went to {partition}:{offset} of {self._address}, which went on to {before[partition]}"
-                    " already: the log was cut off or made again, and what was appended is in no log; restore the old,"
+                    " already: the log was cut off or made again; restore the old,"
                     " then start this process again and append the same records"
                 )
         self.check_taken()

@@ -58,6 +58,9 @@ class Log(Protocol):
 
         Not a transaction. Until a partition has its opening record only that may be appended.
 
+        Where nothing is said to have been appended, an earlier attempt of which nothing was heard may be there all the
+        same; a client may make one by itself. So what is sent again, here or to the successor, keeps its ids.
+
         :raises AppendUnknownError: it cannot be known what landed; any subset may have. Retrying the same records
             is always safe (the fold knows duplicates).
         :raises LogClosedError: the log moved; nothing was appended.
