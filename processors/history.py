@@ -12,7 +12,7 @@ from headrace.errors import LogMismatchError
 from headrace.log.port import Log, Stored
 from headrace.processors.core import echoes
 from headrace.processors.core.kind import Kind
-from headrace.processors.core.model import ClaimRow, EntityRow, Event, Intent
+from headrace.processors.core.model import ClaimRow, EntityRow, Event, Intent, ProposalRow
 from headrace.projections import queries
 from headrace.projections.port import Reader
 from headrace.projections.queries import Horizon
@@ -24,6 +24,21 @@ _RUN: Final = 64
 """Records read at once at most, where they stand close together."""
 _GAP: Final = 8
 _FACTS: Final = frozenset({"applied", "echo"})
+_BY_PROPOSAL: Final = frozenset({"accepted", "granted"})
+
+
+class Recorded(NamedTuple):
+    """What the tables know of an entity up to a position: with the log, all that it takes to fold it again.
+
+    ``events`` changed it, in log order; ``proposals`` are those that they carried out; ``claim`` is the last record
+    that took or released it.
+    """
+
+    ref: EntityRef
+    horizon: Horizon
+    events: list[dict[str, Any]]
+    proposals: Mapping[str, ProposalRow]
+    claim: dict[str, Any] | None
 
 
 class Past(NamedTuple):
@@ -34,22 +49,37 @@ class Past(NamedTuple):
     claim: ClaimRow | None
 
 
-def entity_at(reader: Reader, log: Log, registry: Registry, *, kind: Kind, ref: EntityRef, at: Token) -> Past:
-    """The entity right after the record at ``at``, which must be a position of the account's partition that these
-    tables have folded.
+def recorded_at(reader: Reader, ref: EntityRef, at: Token) -> Recorded:
+    """What is known of an entity right after the record at ``at``, which must be a position of the account's partition
+    that these tables have folded.
 
-    :raises LogMismatchError: the log has no record that the index knows: it is not the one that was folded.
+    :raises LogMismatchError: they lack what they must have.
     """
     last = queries.event_at(reader, at.partition, at.offset)
     if last is None:
         raise LogMismatchError(f"partition {at.partition}: the tables lack offset {at.offset}; rebuild them")
     horizon = Horizon(at.log_id, at.partition, at.offset + 1, last["chain"], last["log_time"])
     events = _events(reader, ref, at.offset)
-    said = _said(log, registry, at.partition, [event["offset"] for event in events])
-    row = EntityRow(ref)
+    proposals: dict[str, ProposalRow] = {}
     for event in events:
-        _step(reader, kind, row, event, said[event["offset"]])
-    return Past(horizon, row if row.exists else None, _claim_at(reader, log, registry, ref, at))
+        if event["disposition"] in _BY_PROPOSAL and event["proposal"] not in proposals:
+            found = queries.proposal(reader, ref[:2], event["proposal"])
+            if found is None:
+                raise LogMismatchError(f"the tables lack the proposal {event['proposal']}; rebuild them")
+            proposals[event["proposal"]] = found
+    return Recorded(ref, horizon, events, proposals, queries.last_claim_record(reader, ref, at.offset))
+
+
+def entity_at(log: Log, registry: Registry, kind: Kind, recorded: Recorded) -> Past:
+    """The entity as it was then. Only the log is asked, which may take its time: no view of the tables is held for it.
+
+    :raises LogMismatchError: the log has no record that the index knows: it is not the one that was folded.
+    """
+    said = _said(log, registry, recorded.horizon.partition, [event["offset"] for event in recorded.events])
+    row = EntityRow(recorded.ref)
+    for event in recorded.events:
+        _step(recorded.proposals, kind, row, event, said[event["offset"]])
+    return Past(recorded.horizon, row if row.exists else None, _claim_at(log, registry, recorded))
 
 
 def _events(reader: Reader, ref: EntityRef, until: int) -> list[dict[str, Any]]:
@@ -70,7 +100,11 @@ def _events(reader: Reader, ref: EntityRef, until: int) -> list[dict[str, Any]]:
 
 
 def _step(
-    reader: Reader, kind: Kind, row: EntityRow, event: Mapping[str, Any], said: tuple[ActorRef, Mapping[str, Any]]
+    proposals: Mapping[str, ProposalRow],
+    kind: Kind,
+    row: EntityRow,
+    event: Mapping[str, Any],
+    said: tuple[ActorRef, Mapping[str, Any]],
 ) -> None:
     """What the record did to the entity, by what the index says became of it. ``said``: who brought it, and its body
     (in the index an echo is its agent's)."""
@@ -84,24 +118,27 @@ def _step(
         if disposition == "echo":
             _end(row, named)
     elif disposition == "accepted":
-        proposal = queries.proposal(reader, row.ref[:2], named)
-        if proposal is None:
-            raise LogMismatchError(f"the tables lack the proposal {named}, which was accepted; rebuild them")
-        row.intents.append(Intent(named, proposal.proposal.type, proposal.proposal.data, event["offset"]))
+        proposal = proposals[named].proposal
+        row.intents.append(Intent(named, proposal.type, proposal.data, event["offset"]))
     else:
-        _delivery(reader, kind, row, event, body)
+        _delivery(proposals, kind, row, event, body)
     if event["effect"] is not None:
         if row.first_offset < 0:
             row.first_offset = event["offset"]
         row.head_offset, row.head_check, row.head_time = event["offset"], event["chain"][:8], event["log_time"]
 
 
-def _delivery(reader: Reader, kind: Kind, row: EntityRow, event: Mapping[str, Any], body: Mapping[str, Any]) -> None:
+def _delivery(
+    proposals: Mapping[str, ProposalRow],
+    kind: Kind,
+    row: EntityRow,
+    event: Mapping[str, Any],
+    body: Mapping[str, Any],
+) -> None:
     disposition, named = event["disposition"], event["proposal"]
     intent = next((one for one in row.intents if one.proposal == named), None)
     if disposition == "granted" and intent is not None:
-        proposal = queries.proposal(reader, row.ref[:2], named)
-        echoes.attempt(intent, body, proposal.proposal.actor.id if proposal is not None else "")
+        echoes.attempt(intent, body, proposals[named].proposal.actor.id)
     elif disposition == "unknown" and intent is not None:
         intent.unknown = True
     elif disposition not in ("granted", "unknown"):
@@ -116,13 +153,13 @@ def _end(row: EntityRow, proposal: str) -> None:
     row.intents = [intent for intent in row.intents if intent.proposal != proposal]
 
 
-def _claim_at(reader: Reader, log: Log, registry: Registry, ref: EntityRef, at: Token) -> ClaimRow | None:
+def _claim_at(log: Log, registry: Registry, recorded: Recorded) -> ClaimRow | None:
     """The claim on the entity as the fold held it then; it may have run out."""
-    event = queries.last_claim_record(reader, ref, at.offset)
+    event = recorded.claim
     if event is None or event["type"] != "claim.taken":
         return None
-    actor, body = _said(log, registry, at.partition, [event["offset"]])[event["offset"]]
-    return ClaimRow(ref, body["claim"], actor.name, body["until"], event["offset"])
+    actor, body = _said(log, registry, recorded.horizon.partition, [event["offset"]])[event["offset"]]
+    return ClaimRow(recorded.ref, body["claim"], actor.name, body["until"], event["offset"])
 
 
 def stored_at(log: Log, partition: int, offsets: Iterable[int]) -> Iterator[Stored]:

@@ -18,7 +18,7 @@ from headrace.api.metrics import Metrics
 from headrace.api.principals import Principal, authenticate, require
 from headrace.api.problems import ProblemError
 from headrace.errors import UnavailableError
-from headrace.log.port import LogDescription
+from headrace.log.port import Log, LogDescription
 from headrace.processors.core.kind import Kind
 from headrace.producers.deliveries import Deliveries
 from headrace.producers.hints import Hints
@@ -37,7 +37,10 @@ LOG_TIME_HEADER: Final = "Headrace-Log-Time"
 _LOST_SECONDS: Final = 0.1
 """How often tables that were found behind what they had reached are looked at again."""
 _APPENDS: Final = 200
-"""Appends under way at once. They have threads of their own: brokers that do not answer keep nobody from reading."""
+"""Appends under way at once. They have threads of their own: brokers that do not answer keep nobody from reading the
+tables."""
+_ASKS: Final = 40
+"""Questions to the log under way at once, for the same reason in threads of their own too."""
 _WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?\s*(?=$|[,;])")
 Found = TypeVar("Found")
 
@@ -107,6 +110,7 @@ class Context:
         self.hints: Final = Hints(store.log, store.tables, store.applied, store.intake)
         self.closing: Final = Closing()
         self.appending: Final = CapacityLimiter(_APPENDS)
+        self.asking: Final = CapacityLimiter(_ASKS)
         self.providers: Final = providers.names()
         """Whose sources metrics tell apart; a name that somebody gave a source is nobody's label."""
         self._log: LogDescription | None = None
@@ -149,6 +153,10 @@ class Context:
                 return found
             await self._wait_again(found.reach)
 
+    async def ask(self, question: Callable[[Log], Found]) -> Found:
+        """What the log answers, in a thread of its own. It may take its time: ask while no snapshot is held."""
+        return await to_thread.run_sync(question, self.store.log, limiter=self.asking)
+
     async def reach(self, text: str, wait: float) -> Reach:
         """A token's position, once it is said that the tables have folded it, or the time is up. What is read with it
         goes through :meth:`read`, which looks whether they have, and whether it is of this log's history.
@@ -157,18 +165,19 @@ class Context:
         """
         token, applied = Token.parse(text), self.store.applied
         reach = Reach(token, time.monotonic() + wait)
-        described = self._log if self._log is not None else await self._describe()
+        described = self._log if self._log is not None else await self.describe()
         if token.log_id != described.log_id or token.partition >= described.partitions:
             raise _unknown()
         if applied.next_offset(token.partition) <= token.offset:
-            described = await self._describe()  # brokers are asked, so only where it must be
+            described = await self.describe()  # brokers are asked, so only where it must be
             if token.offset >= described.ends[token.partition]:
                 raise _unknown()
         await applied.wait_async(token.partition, token.offset, wait)
         return reach
 
-    async def _describe(self) -> LogDescription:
-        described = await to_thread.run_sync(self.store.log.describe)
+    async def describe(self) -> LogDescription:
+        """What the log is and where its partitions end now."""
+        described = await self.ask(lambda log: log.describe())
         if described.log_id is not None:
             self._log = described
         return described

@@ -17,7 +17,7 @@ from headrace.api.principals import Principal
 from headrace.api.problems import documented
 from headrace.api.streams import streamed, waking
 from headrace.errors import NotFoundError
-from headrace.log.port import Stored
+from headrace.log.port import Log, Stored
 from headrace.producers.deliveries import KEPT, Seen
 from headrace.producers.redelivery import Redelivery
 from headrace.schemas.envelope import rfc3339
@@ -84,7 +84,7 @@ def router(redelivery: Redelivery) -> APIRouter:
 
         Who sent it is not verified again: what showed that is not kept.
         """
-        stored = await to_thread.run_sync(_stored, here, principal, body.position)
+        stored = await here.ask(lambda log: _stored(log, principal, body.position))
         found = await to_thread.run_sync(lambda: redelivery.run(stored, dry_run=body.dry_run), limiter=here.appending)
         return answer(
             AgainModel(
@@ -103,20 +103,20 @@ def router(redelivery: Redelivery) -> APIRouter:
     return made
 
 
-def _stored(here: Context, principal: Principal, text: str) -> Stored:
+def _stored(log: Log, principal: Principal, text: str) -> Stored:
     """The record, if it is the principal's tenant's.
 
     :raises NotFoundError: there is none; another tenant's looks the same.
     """
     token = Token.parse(text) if ":" not in text else None
     at = Position(token.partition, token.offset) if token is not None else Position(*map(int, text.split(":")))
-    described = here.store.log.describe()
+    described = log.describe()
     none = NotFoundError("no delivery is kept there; `headrace log ls` lists what is: a delivery is a source.notified")
     if at.partition >= described.partitions or at.offset >= described.ends[at.partition]:
         raise none
     if token is not None and token.log_id != described.log_id:
         raise none
-    found = here.store.log.read(at.partition, at.offset, 1)
+    found = log.read(at.partition, at.offset, 1)
     if not found or found[0].key is None:
         raise none
     if not principal.operator and parse_account_key(found[0].key)[0] != principal.tenant:

@@ -29,7 +29,7 @@ from headrace.api.responses import ClaimModel, Entities, Entity, EntityDetail, E
 from headrace.processors.core.judge import overlaid
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.model import AccountKey, ClaimRow, EntityRow
-from headrace.processors.history import entity_at
+from headrace.processors.history import Past, Recorded, entity_at, recorded_at
 from headrace.projections import queries
 from headrace.projections.port import Reader
 from headrace.projections.queries import Horizon
@@ -151,14 +151,17 @@ async def show_entity(
     ref, its_kind = EntityRef(principal.tenant, account, kind, id), here.kind(kind)
     then = await reach_in(here, ref.tenant, account, at, seconds) if at is not None else None
 
-    def query(reader: Reader) -> tuple[Horizon, EntityRow | None, ClaimRow | None]:
+    def query(reader: Reader) -> Past | Recorded:
+        if then is not None:
+            return recorded_at(reader, ref, then.token)
         now = account_horizon(here, reader, ref.tenant, account)
-        if then is None:
-            return now, queries.entity(reader, its_kind, ref), queries.claim(reader, ref)
-        past = entity_at(reader, here.store.log, here.store.registry, kind=its_kind, ref=ref, at=then.token)
-        return past.horizon, past.row, past.claim
+        return Past(now, queries.entity(reader, its_kind, ref), queries.claim(reader, ref))
 
-    horizon, row, claim = await here.read(query, reached, then)
+    found = await here.read(query, reached, then)
+    if isinstance(found, Recorded):
+        recorded = found
+        found = await here.ask(lambda log: entity_at(log, here.store.registry, its_kind, recorded))
+    horizon, row, claim = found
     headers = place_headers(horizon)
     if row is None:
         members = {"position": horizon.token.encode(), "log_time": horizon.log_time}

@@ -2,13 +2,11 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from anyio import to_thread
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from headrace.api.context import (
     AccountPath,
-    Context,
     Here,
     IdPath,
     KindPath,
@@ -22,7 +20,7 @@ from headrace.api.context import (
 from headrace.api.guards import StrictRoute
 from headrace.api.problems import documented
 from headrace.api.responses import Events
-from headrace.log.port import Stored
+from headrace.log.port import Log, Stored
 from headrace.processors.history import stored_at
 from headrace.projections import queries
 from headrace.projections.port import Reader
@@ -109,12 +107,12 @@ async def list_events(
         position=horizon.token.encode(),
         log_time=horizon.log_time,
         next=str(found[limit - 1]["offset"]) if len(found) > limit else None,
-        events=await to_thread.run_sync(_with_bodies, here, horizon, found[:limit]),
+        events=await here.ask(lambda log: _with_bodies(log, here.store.registry, horizon, found[:limit])),
     )
     return answer(page, headers=place_headers(horizon))
 
 
-def _with_bodies(here: Context, horizon: Horizon, found: list[dict[str, Any]]) -> list[EventWithBody]:
+def _with_bodies(log: Log, registry: Registry, horizon: Horizon, found: list[dict[str, Any]]) -> list[EventWithBody]:
     offsets = sorted(row["offset"] for row in found)
-    stored = {record.offset: record for record in stored_at(here.store.log, horizon.partition, offsets)}
-    return [event_with_body(here.store.registry, horizon, row, stored[row["offset"]]) for row in found]
+    stored = {record.offset: record for record in stored_at(log, horizon.partition, offsets)}
+    return [event_with_body(registry, horizon, row, stored[row["offset"]]) for row in found]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from anyio import sleep, to_thread
+from anyio import sleep
 
 from headrace.api.context import Context, account_horizon
 from headrace.api.problems import RETRY_SECONDS, ProblemError
@@ -53,7 +53,7 @@ async def check(here: Context, account: AccountKey, proposal_id: str, new: NewPr
             f"no source that is synced feeds what this reads and changes of {account[1]}, so there is nothing to check"
             " it against; connect one with `headrace source add`, or leave verify out",
         )
-    described = await to_thread.run_sync(here.store.log.describe)
+    described = await here.describe()
     mark = described.ends[partition]
     for row in found:
         await here.hints.put(SourceKey(*account, row.source), None, None)

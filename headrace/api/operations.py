@@ -4,7 +4,6 @@ import logging
 import time
 from typing import Annotated, Final
 
-from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
@@ -26,9 +25,9 @@ _log: Final = logging.getLogger("headrace.api")
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
-def fold_lag(here: Context) -> int:
+async def fold_lag(here: Context) -> int:
     """How many records of the log are not folded yet."""
-    applied, ends = here.store.applied, here.store.log.describe().ends
+    applied, ends = here.store.applied, (await here.describe()).ends
     return sum(max(0, end - applied.next_offset(partition)) for partition, end in enumerate(ends))
 
 
@@ -44,7 +43,7 @@ async def ready(here: Here) -> Response:
     failure = here.store.applied.failure
     if failure is not None:
         raise ProblemError(503, "halted", str(failure))
-    lag = await to_thread.run_sync(fold_lag, here)
+    lag = await fold_lag(here)
     if lag > READY_LAG:
         raise ProblemError(
             503,
@@ -64,7 +63,7 @@ async def ready(here: Here) -> Response:
 async def metrics(here: Here, request: Request) -> Response:
     """Counters in Prometheus' text format. With API keys configured it takes one with the verb ``admin``."""
     require(authenticate(here.settings.api_keys, request.headers.get("authorization")), "admin")
-    here.metrics.lag.set(await to_thread.run_sync(fold_lag, here))
+    here.metrics.lag.set(await fold_lag(here))
     now = time.time_ns() // 1_000_000
 
     def query(reader: Reader) -> tuple[list[ProviderFreshness], int]:
@@ -84,7 +83,7 @@ async def metrics(here: Here, request: Request) -> Response:
 @router.get("/v1/log", response_model=LogModel, responses=documented())
 async def show_log(here: Here, principal: Administers) -> Response:  # noqa: ARG001 - who may is checked
     """The log: its id, where its partitions end, how far they are folded."""
-    described = await to_thread.run_sync(here.store.log.describe)
+    described = await here.describe()
     horizons = {one.partition: one for one in await here.read(queries.horizons)}
     partitions: list[PartitionModel] = []
     for partition, end in enumerate(described.ends):

@@ -13,7 +13,7 @@ from headrace.kinds import installed_kinds, installed_schemas
 from headrace.processors.core.model import ClaimRow, EntityRow
 from headrace.processors.core.verdicts import canonical
 from headrace.processors.engine import Engine
-from headrace.processors.history import entity_at, stored_at
+from headrace.processors.history import Past, entity_at, recorded_at, stored_at
 from headrace.projections import queries
 from headrace.projections.queries import Horizon
 from headrace.projections.sqlite import SqliteTables
@@ -57,20 +57,18 @@ class Folded:
     def check(self) -> None:
         """Every entity at every offset."""
         refs = {ref for _, rows, claims in self.said for ref in (*rows, *claims)}
+        for offset, (horizon, rows, claims) in enumerate(self.said):
+            for ref in refs:
+                past = self.at(ref, offset)
+                assert past.horizon == horizon
+                assert past.row == rows.get(ref), (offset, ref)
+                assert past.claim == claims.get(ref), (offset, ref)
+
+    def at(self, ref: EntityRef, offset: int) -> Past:
+        """An entity as it was."""
         with self.tables.snapshot() as reader:
-            for offset, (horizon, rows, claims) in enumerate(self.said):
-                for ref in refs:
-                    past = entity_at(
-                        reader,
-                        self.author.log,
-                        REGISTRY,
-                        kind=KINDS[ref.kind],
-                        ref=ref,
-                        at=self.author.token(offset),
-                    )
-                    assert past.horizon == horizon
-                    assert past.row == rows.get(ref), (offset, ref)
-                    assert past.claim == claims.get(ref), (offset, ref)
+            recorded = recorded_at(reader, ref, self.author.token(offset))
+        return entity_at(self.author.log, REGISTRY, KINDS[ref.kind], recorded)
 
     def row(self, name: str) -> EntityRow | None:
         """The thread as it is now."""
@@ -115,11 +113,12 @@ def test_a_log_that_lacks_what_was_folded_is_named() -> None:
     head = author.fact("mail.received", "t-1", "m-1", mail(1))
     folded = Folded(author)
     folded.catch_up()
-    token = author.token(head)
-    del log.records[author.partition][head]
     ref = EntityRef(TENANT, author.account, "mail.thread", "t-1")
-    with folded.tables.snapshot() as reader, pytest.raises(LogMismatchError, match="restore"):
-        entity_at(reader, log, REGISTRY, kind=KINDS["mail.thread"], ref=ref, at=token)
+    with folded.tables.snapshot() as reader:
+        recorded = recorded_at(reader, ref, author.token(head))
+    del log.records[author.partition][head]
+    with pytest.raises(LogMismatchError, match="restore"):
+        entity_at(log, REGISTRY, KINDS["mail.thread"], recorded)
 
 
 @given(st.sets(st.integers(1, 300)))
