@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from headrace.processors.core.kind import Kind
 from headrace.processors.core.model import AccountKey, ClaimRow, EntityRow, ProposalRow, SourceRow
 from headrace.projections import rows
-from headrace.projections.kind_tables import entity_row
+from headrace.projections.kind_tables import COMMON, entity_row
 from headrace.projections.long_text import equal
 from headrace.projections.port import Reader
 from headrace.schemas.refs import EntityRef, Token, Touch
@@ -19,6 +19,9 @@ from headrace.schemas.refs import EntityRef, Token, Touch
 _CHECK: Final = 8
 """Bytes of a chain value that a token carries."""
 _COLUMNS: Final = ", ".join(rows.EVENT_COLUMNS)
+_CONTENT: Final = ("content", "content_key")
+_LISTED: Final = ", ".join(f"NULL AS {name}" if name in _CONTENT else name for name, _, _ in COMMON)
+"""What every kind has, without personal data: it may be large, and lists do not show it."""
 _HERE: Final = "tenant = :tenant AND account = :account"
 _EVENTS: Final = f"{_COLUMNS} FROM events WHERE {_HERE}"
 
@@ -182,16 +185,20 @@ def quarantine(reader: Reader, tenant: str | None, after: tuple[int, int], limit
 # -- entities ---------------------------------------------------------------------------------------------------
 
 
-def entity(reader: Reader, kind: Kind, ref: EntityRef) -> EntityRow | None:
+def entity(reader: Reader, kind: Kind, ref: EntityRef, *, content: bool = True) -> EntityRow | None:
     """An entity as it is now, ``None`` where nothing effective ever happened to it."""
-    sql = f"SELECT * FROM {kind.table} WHERE {_HERE} AND id = :id"  # noqa: S608 - our names
+    names = "*" if content else _LISTED
+    sql = f"SELECT {names} FROM {kind.table} WHERE {_HERE} AND id = :id"  # noqa: S608 - our names
     found = reader.rows(sql, {**_of(ref[:2]), "id": ref.id})
     return entity_row(ref, found[0]) if found else None
 
 
-def entities(reader: Reader, kind: Kind, account: AccountKey, *, after: str, limit: int) -> list[EntityRow]:
+def entities(
+    reader: Reader, kind: Kind, account: AccountKey, *, after: str, limit: int, content: bool = True
+) -> list[EntityRow]:
     """Entities of a kind with ``id > after``, by id."""
-    sql = f"SELECT * FROM {kind.table} WHERE {_HERE} AND id > :after ORDER BY id LIMIT :limit"  # noqa: S608 - our names
+    names = "*" if content else _LISTED
+    sql = f"SELECT {names} FROM {kind.table} WHERE {_HERE} AND id > :after ORDER BY id LIMIT :limit"  # noqa: S608
     found = reader.rows(sql, {**_of(account), "after": after, "limit": limit})
     return [entity_row(EntityRef(*account, kind.name, row["id"]), row) for row in found]
 

@@ -111,10 +111,9 @@ async def list_entities(
         found: list[EntityRow] = []
         for one in kinds:
             if one.name >= after_kind and len(found) <= limit:
-                after = after_id if one.name == after_kind else ""
-                found += queries.entities(
-                    reader, one, (principal.tenant, account), after=after, limit=limit + 1 - len(found)
-                )
+                after, left = after_id if one.name == after_kind else "", limit + 1 - len(found)
+                key = (principal.tenant, account)
+                found += queries.entities(reader, one, key, after=after, limit=left, content=False)
         return account_horizon(here, reader, principal.tenant, account), found
 
     horizon, found = await here.read(query, reached)
@@ -232,7 +231,7 @@ def _meeting(
         candidates = queries.touching(reader, account, scope, after=after, limit=limit)
         for name, entity_id in candidates:
             kind = here.store.kinds[name]
-            row = queries.entity(reader, kind, EntityRef(*account, name, entity_id))
+            row = queries.entity(reader, kind, EntityRef(*account, name, entity_id), content=False)
             if row is not None and any(touch.meets(scope) for touch in kind.footprint(overlaid(row, kind))):
                 found.append(row)
         if len(candidates) < limit:

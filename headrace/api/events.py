@@ -32,6 +32,9 @@ from headrace.schemas.registry import Registry
 router: Final = APIRouter(prefix="/v1/accounts/{account}", tags=["events"], route_class=StrictRoute)
 Order = Literal["oldest", "newest"]
 _LAST: Final = 2**63 - 1
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""Of records on one page: one may have a MiB, and a page is made in memory."""
+_READ_AT_ONCE: Final = 32
 
 
 def members(horizon: Horizon, row: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +93,10 @@ async def list_events(
     limit: Limit = 100,
     cursor: Annotated[int | None, Query(ge=0, le=_LAST, description="`next` of the page before")] = None,
 ) -> Response:
-    """Every record about an entity with what it says, refused and ignored ones too; ``disposition`` tells."""
+    """Every record about an entity with what it says, refused and ignored ones too; ``disposition`` tells.
+
+    Where records are large a page has fewer than ``limit``; ``next`` says whether there are more.
+    """
     here.kind(kind)
 
     def query(reader: Reader) -> tuple[Horizon, list[dict[str, Any]]]:
@@ -103,16 +109,27 @@ async def list_events(
         return horizon, queries.latest_account_events(reader, key, before=before, limit=limit + 1, kind=kind, entity=id)
 
     horizon, found = await here.read(query, reached)
+    shown = await here.ask(lambda log: _with_bodies(log, here.store.registry, horizon, found[:limit]))
     page = Events(
         position=horizon.token.encode(),
         log_time=horizon.log_time,
-        next=str(found[limit - 1]["offset"]) if len(found) > limit else None,
-        events=await here.ask(lambda log: _with_bodies(log, here.store.registry, horizon, found[:limit])),
+        next=str(shown[-1].offset) if len(found) > len(shown) else None,
+        events=shown,
     )
     return answer(page, headers=place_headers(horizon))
 
 
 def _with_bodies(log: Log, registry: Registry, horizon: Horizon, found: list[dict[str, Any]]) -> list[EventWithBody]:
-    offsets = sorted(row["offset"] for row in found)
-    stored = {record.offset: record for record in stored_at(log, horizon.partition, offsets)}
-    return [event_with_body(registry, horizon, row, stored[row["offset"]]) for row in found]
+    """As many of them as one page may hold, and at least one."""
+    shown, left = list[EventWithBody](), PAGE_BYTES
+    for start in range(0, len(found), _READ_AT_ONCE):
+        rows = found[start : start + _READ_AT_ONCE]
+        offsets = sorted(row["offset"] for row in rows)
+        stored = {record.offset: record for record in stored_at(log, horizon.partition, offsets)}
+        for row in rows:
+            record = stored[row["offset"]]
+            left -= len(record.value)
+            if shown and left < 0:
+                return shown
+            shown.append(event_with_body(registry, horizon, row, record))
+    return shown

@@ -1,12 +1,14 @@
 """Reading over HTTP: entities now and then, scopes, events, accounts."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from headrace.projections.port import Reader, Tables
 from headrace.schemas.envelope import Envelope
 from headrace.schemas.refs import ActorRef, Token
 from tests.integration.api_desk import ANN, HOUR, MESSAGE, Desk, meeting, problem, received, serving
@@ -16,6 +18,31 @@ from tests.integration.api_desk import ANN, HOUR, MESSAGE, Desk, meeting, proble
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with serving(tmp_path_factory.mktemp("store")) as served:
         yield served
+
+
+class Fetched:
+    """Tables that remember which contents were read."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self.contents: list[bytes | None] = []
+
+    @contextmanager
+    def snapshot(self) -> Generator[Reader]:
+        """See :class:`headrace.projections.port.Tables`."""
+        with self._tables.snapshot() as reader:
+            self._reader = reader
+            yield self
+
+    def rows(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """See :class:`headrace.projections.port.Reader`."""
+        found = self._reader.rows(sql, parameters)
+        self.contents += [row["content"] for row in found if "content" in row]
+        return found
+
+    def values(self, sql: str, parameters: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """See :class:`headrace.projections.port.Reader`."""
+        return self._reader.values(sql, parameters)
 
 
 def test_an_entity_is_shown_with_state_basis_and_content(desk: Desk) -> None:
@@ -232,6 +259,38 @@ def test_events_are_shown_with_what_they_say(desk: Desk) -> None:
             found += [event["offset"] for event in one["events"]]
             cursor = one["next"]
         assert (found, cursor) == (expected, None)
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_a_page_of_large_events_ends_early_and_the_next_goes_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    account, sizes = f"large-{order}", (300, 70, 50_000, 10, 40_000, 30_000, 20, 10, 10_000, 5)
+    for number, size in enumerate(sizes):
+        content = {"subject": "Hi", "text": "x" * size}
+        desk.tell(account, "mail.received", "t1", received(f"<{number}@x>"), content=content)
+    monkeypatch.setattr("headrace.api.events.PAGE_BYTES", 45_000)
+    path, pages = f"/v1/accounts/{account}/entities/mail.thread/t1/events", list[list[int]]()
+    cursor: dict[str, str] = {}
+    while not pages or cursor:
+        page = desk.http.get(path, params={"order": order, "limit": 1_000, **cursor}).json()
+        pages.append([len(one["content"]["text"]) for one in page["events"]])
+        cursor = {"cursor": page["next"]} if page["next"] is not None else {}
+    expected = [[300, 70], [50_000], [10, 40_000], [30_000, 20, 10, 10_000, 5]]
+    assert pages == (
+        expected if order == "oldest" else [[5, 10_000, 10, 20, 30_000], [40_000, 10], [50_000], [70, 300]]
+    )
+
+
+def test_lists_do_not_fetch_what_they_do_not_show(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.thread("lean")
+    fetched = Fetched(desk.store.tables)
+    monkeypatch.setattr(desk.store, "tables", fetched)
+    for path in ("entities", "scopes/mail.label/INBOX"):
+        assert [one["id"] for one in desk.http.get(f"/v1/accounts/lean/{path}").json()["entities"]] == ["t1"]
+    assert fetched.contents == [None, None]
+    assert desk.entity("lean", "mail.thread", "t1").json()["content"]["text"] == "?"
+    assert fetched.contents[2] is not None
 
 
 def test_accounts_are_counted(tmp_path: Path) -> None:

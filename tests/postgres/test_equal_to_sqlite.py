@@ -172,6 +172,7 @@ def answers(reader: Reader) -> list[Any]:
     found += [queries.quarantine(reader, tenant, (-1, -1), 10) for tenant in (None, TENANT, "nobody")]
     for kind_ in KINDS.values():
         found.append(queries.entities(reader, kind_, account, after="", limit=50))
+        found.append(queries.entities(reader, kind_, account, after="", limit=50, content=False))
     found += [queries.entity(reader, KINDS["mail.thread"], ref) for ref in (thread, thread._replace(id="none"))]
     found += [queries.claim(reader, thread), queries.claim_named(reader, account, "c-1")]
     for start, end in ((None, None), (0, 2**50), (1_795_000_000_000, None), (None, 1_795_000_000_000)):
