@@ -3,6 +3,7 @@
 import http.client
 import json
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
+from headrace.api.operations import READY_LAG
 from headrace.errors import (
     AppendUnknownError,
     HaltError,
@@ -18,7 +20,9 @@ from headrace.errors import (
     LogClosedError,
     UnavailableError,
 )
-from tests.integration.api_desk import WAIT, Desk, problem, serving
+from headrace.processors.applied import Applied
+from headrace.schemas.envelope import Envelope
+from tests.integration.api_desk import ANN, WAIT, Desk, problem, serving
 
 PATH: Final = "/v1/accounts/a/proposals"
 JSON: Final = {"Content-Type": "application/json", "Idempotency-Key": "p1"}
@@ -214,6 +218,68 @@ def test_while_no_append_is_answered_everything_can_be_read(desk: Desk, monkeypa
     assert statuses == [201] + [409] * 59
 
 
+class Waiting:
+    """Who waits for the fold, and a way to wait for that."""
+
+    def __init__(self, applied: Applied, patch: pytest.MonkeyPatch) -> None:
+        self._changed: Final = threading.Condition()
+        self._waiting: Final = set[Callable[[], object]]()
+        self._come = 0
+        self._add, self._remove = applied.add, applied.remove
+        patch.setattr(applied, "add", self._added)
+        patch.setattr(applied, "remove", self._removed)
+
+    def until_come(self, many: int) -> None:
+        """So many have begun to wait."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._come >= many, WAIT), self._come
+
+    def until_left(self, many: int) -> None:
+        """So many wait still."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self._waiting) == many, WAIT), len(self._waiting)
+
+    def _added(self, listener: Callable[[], object]) -> None:
+        self._add(listener)
+        with self._changed:
+            self._waiting.add(listener)
+            self._come += 1
+            self._changed.notify_all()
+
+    def _removed(self, listener: Callable[[], object]) -> None:
+        self._remove(listener)
+        with self._changed:
+            self._waiting.discard(listener)
+            self._changed.notify_all()
+
+
+def test_clients_who_vanish_while_they_wait_for_a_verdict_leave_nothing_behind(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    basis, path = desk.thread("gone")["basis"], "/v1/accounts/gone/proposals"
+    new = {"entity": {"kind": "mail.thread", "id": "t1"}, "basis": basis, "type": "mail.archive"}
+    waiting, clients = Waiting(desk.store.applied, monkeypatch), list[http.client.HTTPConnection]()
+    url = desk.http.base_url
+    with desk.fold_stalled():
+        for number in range(20):
+            for method, where, body in (("POST", path, json.dumps(new)), ("GET", f"{path}/p{number}", None)):
+                one = http.client.HTTPConnection(str(url.host), url.port, timeout=WAIT)
+                headers = JSON | {"Idempotency-Key": f"p{number}", "Prefer": "wait=2"}
+                one.request(method, where, body, headers if body is not None else {"Prefer": "wait=30"})
+                clients.append(one)
+        waiting.until_come(40)
+        for one in clients:
+            one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # a reset, not a goodbye
+            one.close()
+        waiting.until_left(20)  # who proposed had two seconds, and the verdict never came
+        desk.go_on()
+        waiting.until_left(0)
+    again = [{"Idempotency-Key": f"p{number}", "Prefer": f"wait={WAIT:g}"} for number in range(20)]
+    verdicts = [desk.http.post(path, json=new, headers=headers).json() for headers in again]
+    assert sorted(one["verdict"] for one in verdicts) == ["accepted"] + ["superseded"] * 19
+    assert {one["duplicate"] for one in verdicts} == {True}
+
+
 def test_a_bug_is_told_without_its_insides_and_logged(
     desk: Desk, failing: Fail, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,11 +307,20 @@ def test_once_the_processor_has_stopped_everybody_is_told(tmp_path: Path) -> Non
         assert desk.entity("a", "mail.thread", "t1").status_code == 200
 
 
-def test_readiness_tells_how_far_the_fold_is_behind(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.api.operations.READY_LAG", -1)
-    answer = desk.http.get("/health/ready")
-    assert problem(answer, 503, "catching-up")["lag"] == 0
-    assert answer.headers["retry-after"]
+def test_readiness_tells_how_far_the_fold_is_behind(desk: Desk) -> None:
+    desk.thread("behind")
+    reads = [Envelope(f"r{number}", "test", "mail.read", ANN, "mail.thread", "t1") for number in range(READY_LAG + 1)]
+    records = [desk.store.intake.record("local", "behind", envelope, {}) for envelope in reads]
+    with desk.fold_stalled():
+        *_, almost = desk.store.log.append(records[:-1])
+        assert desk.http.get("/health/ready").json() == {"status": "ok", "lag": READY_LAG}
+        (last,) = desk.store.log.append(records[-1:])
+        answer = desk.http.get("/health/ready")
+        assert problem(answer, 503, "catching-up")["lag"] == READY_LAG + 1
+        assert answer.headers["retry-after"]
+    assert last.offset == almost.offset + 1
+    assert desk.store.applied.wait(last.partition, last.offset, WAIT)
+    assert desk.http.get("/health/ready").json() == {"status": "ok", "lag": 0}
 
 
 def test_metrics_count_by_route_and_name_nobody(desk: Desk) -> None:
