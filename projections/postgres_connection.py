@@ -32,6 +32,8 @@ _NUMBERS: Final = itertools.count()
 """Names for cursors: several may be open in one transaction."""
 _SCHEMA_NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,40}\Z")
 _BUGS: Final = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError, psycopg.NotSupportedError)
+_IDLED: Final = frozenset({"25P03", "25P04"})
+"""SQLSTATEs of a server that ends a transaction because nothing, or not enough, came of it for too long."""
 _DAMAGE: Final = (errors.DataCorrupted, errors.IndexCorrupted)
 
 
@@ -126,7 +128,8 @@ def translated(named: str, doing: str) -> Generator[None]:
 
     :raises HaltError: trying again cannot help: a statement and the tables do not fit, a right is missing, the data is
         damaged.
-    :raises UnavailableError: trying again may help: no connection, a lock, a full disk, a server that is stopping.
+    :raises UnavailableError: trying again may help: no connection, a lock, a full disk, a server that is stopping, or
+        has ended a transaction that waited for long.
     """
     try:
         yield
@@ -150,6 +153,11 @@ def meaning(error: Exception, named: str, doing: str) -> HeadraceError:
         )
     if isinstance(error, errors.DiskFull):
         return UnavailableError(f"the disk of {named} is full ({said}); free some space and it goes on")
+    if isinstance(error, psycopg.Error) and error.sqlstate in _IDLED:
+        return UnavailableError(
+            f"PostgreSQL ended a transaction on the tables in {named} that took too long ({said}): nothing of it was"
+            f" {doing}, and the partition goes on from where the tables are"
+        )
     if isinstance(error, (*_BUGS, UnicodeEncodeError)):
         return HaltError(
             f"what was to be {doing} and the tables in {named} do not fit ({said}): a bug in headrace or in a kind"

@@ -26,8 +26,9 @@ _SETTINGS: Final = (
 
 class ProcessorSession:
     """For one thread at a time: whoever uses it holds ``lock``. ``patience``: how many seconds to wait for another's
-    lock; a transaction of this session that is idle twice as long is ended by the server. ``broken`` is called when the
-    connection is let go of."""
+    lock; a transaction of this session that is idle twice as long is ended by the server. That may be sooner than the
+    brokers have taken its verdicts, or say that they have not: others must not wait for the lock so long, and the batch
+    is folded and published again. ``broken`` is called when the connection is let go of."""
 
     def __init__(self, address: Address, patience: float, broken: Callable[[], object]) -> None:
         self.lock: Final = threading.Lock()

@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from headrace.errors import UnavailableError
+from headrace.processors.core.memory import Memory
 from headrace.processors.embedded import EmbeddedHost
 from headrace.processors.engine import Engine
 from headrace.projections.postgres import PostgresTables
@@ -163,6 +164,30 @@ def test_a_worker_stopped_within_a_transaction_is_thrown_out(
         assert refused > 0
         assert "threw out backend" in caplog.text
         assert ask("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", stalled.info.backend_pid) == [(0,)]
+        fold_by(engine, log, partition, (50,))
+        assert contents(tables, KINDS) == expected(log, partition)
+
+
+def test_a_transaction_that_waited_too_long_for_its_verdicts_is_done_again(
+    database: str, schema: str, ask: Ask
+) -> None:
+    log, partition = history()
+    with PostgresTables(database, REGISTRY, KINDS, schema=schema, patience=0.05) as tables:
+        backend = tables.connection.info.backend_pid
+
+        def wait() -> None:
+            while ask("SELECT pg_sleep(0.01) FROM pg_stat_activity WHERE pid = %s", backend):
+                """Nobody takes the verdicts, and the session is still there."""
+
+        def publish(_: Memory) -> Callable[[], None]:
+            return wait
+
+        engine = Engine(REGISTRY, KINDS, tables, publish=publish)
+        engine.resume(log, partition)
+        with pytest.raises(UnavailableError, match=r"took too long .* nothing of it was written"):
+            engine.apply(partition, log.read(partition, 0, 50))
+        assert engine.resume(log, partition) == 0
+        engine.apply(partition, log.read(partition, 0, 50))  # on a new connection, whose verdicts are taken at once
         fold_by(engine, log, partition, (50,))
         assert contents(tables, KINDS) == expected(log, partition)
 

@@ -106,9 +106,11 @@ class Site:
 
     # -- the tables
 
-    def tables(self, postgres: str | None = None, kinds: Mapping[str, Kind] = KINDS) -> PostgresTables:
+    def tables(
+        self, postgres: str | None = None, kinds: Mapping[str, Kind] = KINDS, *, patience: float = 5.0
+    ) -> PostgresTables:
         """The tables; made if they are not there."""
-        found = PostgresTables(postgres or self.postgres, REGISTRY, kinds, schema=self.schema)
+        found = PostgresTables(postgres or self.postgres, REGISTRY, kinds, schema=self.schema, patience=patience)
         return self._stack.enter_context(found)
 
     def ask(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:

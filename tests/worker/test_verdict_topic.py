@@ -196,3 +196,26 @@ def test_what_the_brokers_do_not_take_is_said(site: Site) -> None:
         memory.judged.append(JUDGED)
         with pytest.raises(UnavailableError, match="1 of 1 verdicts of partition 1 were not published"):
             topic.publish(memory)()
+
+
+def test_a_fold_goes_on_when_the_brokers_took_longer_than_the_server_waits(site: Site) -> None:
+    tables, ended = site.tables(patience=0.05), list[int]()
+
+    def publish(memory: Memory) -> Callable[[], None]:
+        def wait() -> None:
+            if memory.judged and not ended:
+                backend = tables.connection.info.backend_pid
+                until(lambda: not site.ask("SELECT pid FROM pg_stat_activity WHERE pid = %s", backend))
+                ended.append(backend)
+
+        return wait
+
+    site.proposals(15)
+    fold = site.fold(tables, publish=publish)
+    fold.start()
+    site.wait_folded()
+    assert ended
+    assert fold.counts.pauses > 0
+    assert fold.stop()
+    assert (fold.failure, fold.stopped) == (None, {})
+    site.check_tables()
