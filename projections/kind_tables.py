@@ -60,11 +60,16 @@ def content_column_names(kind: Kind) -> list[str]:
     return ["content_key", "content", *(column.name for column in kind.columns if column.content)]
 
 
+def _all_columns(kind: Kind) -> list[tuple[str, str, str]]:
+    """Name, type and comment of each, in order."""
+    return [*COMMON, *((own.name, own.type, own.comment) for own in kind.columns)]
+
+
 def sqlite_ddl(kind: Kind) -> Iterator[str]:
     """The statements that make the kind's table, if it is not there yet."""
     lines = [
         f"    {name} {_SQLITE_TYPES[type_]}{' NOT NULL' if name in _NOT_NULL else ''}, -- {comment}"
-        for name, type_, comment in (*COMMON, *((own.name, own.type, own.comment) for own in kind.columns))
+        for name, type_, comment in _all_columns(kind)
     ]
     body = "\n".join(lines)
     yield (
@@ -88,7 +93,7 @@ def postgres_columns(kind: Kind) -> list[tuple[str, str]]:
 
 def postgres_ddl(kind: Kind) -> Iterator[str]:
     """The statements that make the kind's table in PostgreSQL, and a view of it as people read it."""
-    columns = [*COMMON, *((own.name, own.type, own.comment) for own in kind.columns)]
+    columns = _all_columns(kind)
     lines = [
         f'    "{name}" {type_}{_BY_CODE_POINT if type_ == "text" else ""}{" NOT NULL" if name in _NOT_NULL else ""},\n'
         for name, type_ in postgres_columns(kind)
@@ -102,7 +107,7 @@ def postgres_ddl(kind: Kind) -> Iterator[str]:
     for column in kind.columns:
         if column.indexed:
             yield _postgres_index(kind, column)
-    yield from _postgres_view(kind, columns)
+    yield from _postgres_view(kind)
 
 
 def postgres_renewal(kind: Kind) -> tuple[list[str], list[str]]:
@@ -115,6 +120,7 @@ def postgres_renewal(kind: Kind) -> tuple[list[str], list[str]]:
             former = f"{kind.table}_former_{number}"
             long += [f"ALTER INDEX {kind.table}_{column.name} RENAME TO {former}", _postgres_index(kind, column)]
             last.append(f"DROP INDEX {former}")
+    last += _postgres_view(kind)
     return long, last
 
 
@@ -125,19 +131,27 @@ def _postgres_index(kind: Kind, column: Column) -> str:
     return f"{index} (tenant, account, {beginning(name) if column.type == 'text' else name})"
 
 
-def _postgres_view(kind: Kind, columns: list[tuple[str, str, str]]) -> Iterator[str]:
+def _postgres_view(kind: Kind) -> Iterator[str]:
+    columns = _all_columns(kind)
     view, hidden = f"{kind.table}_view", {"partition", "head_check", "content", "content_key"}
     shown = [(name, type_, comment) for name, type_, comment in columns if name not in hidden]
     body = ",\n".join(
-        f'    to_timestamp("{name}" / 1000.0) AS "{name}"' if type_ == "time" else f'    "{name}"'
-        for name, type_, _ in shown
+        f'    {_moment(name)} AS "{name}"' if type_ == "time" else f'    "{name}"' for name, type_, _ in shown
     )
     # With the rights of whoever asks: a view of its owner's would let anybody around row security.
-    yield f"CREATE VIEW {view} WITH (security_invoker) AS SELECT\n{body}\nFROM {kind.table}"
+    yield f"CREATE OR REPLACE VIEW {view} WITH (security_invoker) AS SELECT\n{body}\nFROM {kind.table}"
     yield f"COMMENT ON VIEW {view} IS {_literal(kind.comment + ' Times as timestamptz.')}"
     for name, type_, comment in shown:
         said = comment.replace(", epoch milliseconds UTC", "") if type_ == "time" else comment
         yield f'COMMENT ON COLUMN {view}."{name}" IS {_literal(said)}'
+
+
+def _moment(column: str) -> str:
+    """A time as timestamptz: one beyond what PostgreSQL counts (4713 BC to 294276 AD) would be an error of the view."""
+    return (
+        f'CASE WHEN "{column}" < -210866803200000 THEN \'-infinity\' WHEN "{column}" >= 9224318016000000'
+        f" THEN 'infinity' ELSE to_timestamp(\"{column}\" / 1000.0) END"
+    )
 
 
 def _literal(text: str) -> str:

@@ -20,7 +20,7 @@ from headrace.projections.postgres_connection import Address, Session, translate
 LOCK: Final = 0x68656164  # "head"
 """With the schema's hash the key of the advisory lock that whoever changes tables holds."""
 _GRANTS: Final = "grants.sql"
-_KINDS_CHANGED: Final = 6
+_KINDS_CHANGED: Final = 7
 """The last migration with which tables of kinds are another: :func:`postgres_renewal` brings older ones there."""
 _FOUND: Final = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s), to_regclass(%s) IS NOT NULL"
 _TABLE: Final = """

@@ -18,7 +18,7 @@ from headrace.projections import postgres_migrations
 from headrace.projections.postgres import PostgresTables
 from headrace.projections.postgres_connection import Address
 from headrace.projections.postgres_migrations import Migration, migrate, migrations
-from tests.contract.rich_history import MemoryLog
+from tests.contract.rich_history import START, Author, MemoryLog, meeting, write
 from tests.contract.tables_recording import KINDS, REGISTRY, history
 from tests.postgres.both import fold_by
 
@@ -80,6 +80,10 @@ FORMER_KINDS = """
     DROP INDEX calendar_events_calendar, calendar_events_resource;
     CREATE INDEX calendar_events_calendar ON calendar_events (tenant, account, calendar);
     CREATE INDEX calendar_events_resource ON calendar_events (tenant, account, resource);
+    CREATE OR REPLACE VIEW threads_view WITH (security_invoker) AS SELECT
+        tenant, account, id, first_offset, head_offset, to_timestamp(head_time / 1000.0) AS head_time, state, intents,
+        messages, last_message, last_sender, last_by_owner, unread, archived, trashed, deleted, labels, subject
+    FROM threads;
 """
 DEFINED = """
     SELECT replace(said, current_schema(), 'x') FROM (
@@ -163,6 +167,31 @@ def test_views_show_what_is_there(database: str, schema: str, ask: Ask) -> None:
     ]
     assert ask("SELECT next_offset, policy FROM progress") == [(end, "stricter")]
     assert ask("SELECT title, extract(epoch FROM starts_at)::bigint FROM calendar_events_view WHERE id = 'e-1'")[0][0]
+
+
+@pytest.mark.parametrize("log_time", [START, -(2**63), 2**63 - 1])
+def test_a_time_that_postgresql_cannot_count_spoils_no_view(
+    database: str, schema: str, ask: Ask, log_time: int
+) -> None:
+    log = MemoryLog(2)
+    author = Author(log)
+    edges = ((-(2**63), 2**63 - 1), (-210866803200000, 9224318015999999), (-210866803200001, 9224318016000000))
+    for number, (start, end) in enumerate(edges):
+        body = meeting(START) | {"occurrences": [{"start": start, "end": end}]}
+        author.fact("calendar.created", f"x-{number}", f"x-{number}", body)
+    write(author)
+    with PostgresTables(database, REGISTRY, KINDS, schema=schema) as tables:
+        fold_by(Engine(REGISTRY, KINDS, tables), log, author.partition, (1_000,))
+    for table in ("events", "proposals", "partitions"):
+        ask(f"UPDATE {table} SET log_time = %s", log_time)
+    seen = ask(
+        "SELECT left(starts_at::text, 13), left(ends_at::text, 19)"
+        " FROM calendar_events_view WHERE starts_with(id, 'x-') ORDER BY id"
+    )
+    beyond = ("-infinity", "infinity")
+    assert seen == [beyond, ("4714-11-24 00", "294276-12-31 23:59:"), beyond]
+    for view in ("history", "decisions", "progress", "threads_view", "calendar_events_view"):
+        assert ask(f"SELECT count(found::text) > 0 FROM {view} AS found") == [(True,)]
 
 
 # Roles
