@@ -4,15 +4,18 @@ Everything pending runs in one transaction under an advisory lock: a migration t
 leaves the tables as they were, and of two that start together one waits and finds nothing left to do.
 """
 
+import logging
+import threading
+import time
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Final, NamedTuple
 
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.rows import tuple_row
 
-from headrace.errors import HaltError
+from headrace.errors import HaltError, UnavailableError
 from headrace.processors.core.kind import Kind
 from headrace.projections.kind_tables import postgres_columns, postgres_ddl, postgres_renewal
 from headrace.projections.postgres_connection import Address, Session, translated
@@ -42,6 +45,14 @@ WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s) AND c.r
 ORDER BY c.relname, a.attnum
 """
 
+_LOCK_SECONDS: Final = 2
+"""How long everybody may have to queue behind a migration that waits for a lock, at the most."""
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_MOST_PAUSE_SECONDS: Final = 2.0
+"""Between two attempts; it doubles each time."""
+_PATIENCE_SECONDS: Final = 600.0
+_log: Final = logging.getLogger("headrace.migrate")
+
 Columns = Mapping[str, Mapping[str, str]]
 """By table: its columns in order, each with PostgreSQL's name of its type."""
 
@@ -67,14 +78,36 @@ def _folder() -> Traversable:
     return resources.files("headrace.projections") / "migrations" / "postgres"
 
 
-def migrate(address: Address, kinds: Mapping[str, Kind]) -> list[str]:
+def migrate(address: Address, kinds: Mapping[str, Kind], *, patience: float = _PATIENCE_SECONDS) -> list[str]:
     """Bring the tables to this release; the names of what was run. Safe to run at any time and by any number at once.
 
+    It waits for locks a moment only, since everybody else queues behind it, and then tries again from the start.
+
+    :param patience: seconds to try altogether while others hold locks on the tables.
     :raises HaltError: a newer release made the tables, a kind's table is another, or this role may not change them.
-    :raises UnavailableError: the database does not answer.
+    :raises UnavailableError: the database does not answer, or somebody holds a lock for longer than that.
     """
-    with translated(address.named, "migrated"), address.connect("migrator") as connection, connection.transaction():
+    with translated(address.named, "migrated"), address.connect("migrator") as connection:
+        deadline = time.monotonic() + patience
+        pause, seconds = threading.Event(), _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return _migrated(address, connection, kinds)
+            except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
+                if time.monotonic() > deadline:
+                    raise UnavailableError(
+                        f"somebody has been using the tables in {address.named} for longer than {patience:.0f} s"
+                        " without a pause; pg_stat_activity shows who: end it, then migrate again"
+                    ) from error
+                _log.warning("the migration waits for somebody who uses the tables in %s", address.named)
+            pause.wait(seconds)
+            seconds = min(_MOST_PAUSE_SECONDS, seconds * 2)
+
+
+def _migrated(address: Address, connection: Session, kinds: Mapping[str, Kind]) -> list[str]:
+    with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK, address.schema))
+        connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'".encode())  # not for another migrator
         if not _one(connection, _FOUND, (address.schema, f"{address.schema}.migrations"))[0]:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(address.schema)))
         return _pending(address, connection, kinds)

@@ -50,6 +50,8 @@ _LITTLE: Final = 500
 """Records left to fold at which the switch is tried."""
 _ROUNDS: Final = 30
 _PATIENCE_SECONDS: Final = 600.0
+_NOT_STALLED: Final = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
+"""A rebuild that is stopped while everybody waits for it is thrown out by the server. The last records take less."""
 _log: Final = logging.getLogger("headrace.rebuild")
 
 _MARKED: Final = """
@@ -167,6 +169,7 @@ class Rebuild:
     def _switched(self, catch_up: Callable[[Positions], object], *, keep_old: bool) -> str:
         old = f"{self.live.schema[:_STEM]}_old_{secrets.token_hex(4)}"
         with self._connection.transaction():
+            self._connection.execute(_NOT_STALLED)
             self._lock()
             catch_up(self.positions())
             check_standing(self._connection, self.live.schema, self.built, self.live.named)

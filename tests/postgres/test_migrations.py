@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from headrace.errors import HaltError, HeadraceError
+from headrace.errors import HaltError, HeadraceError, UnavailableError
 from headrace.processors.audit import verify
 from headrace.processors.core.kind import Column
 from headrace.processors.engine import Engine
@@ -113,6 +114,33 @@ def test_tables_of_an_earlier_release_become_those_of_this_one(
     assert ask(DEFINED) == now
     with PostgresTables(database, REGISTRY, KINDS, schema=schema) as tables:
         assert verify(log, tables, REGISTRY, KINDS).verified
+
+
+def test_nobody_waits_behind_a_migration_that_waits(
+    database: str, schema: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, known = Address(database, schema), migrations()
+    monkeypatch.setattr(postgres_migrations, "migrations", lambda: known[:4])
+    with (
+        PostgresTables(database, REGISTRY, KINDS, schema=schema) as tables,
+        psycopg.connect(database) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        log, partition = history()
+        other.execute(f'LOCK TABLE "{schema}".proposals IN ACCESS SHARE MODE'.encode())
+        step = Migration(5, known[4].name, known[4].script)
+        monkeypatch.setattr(postgres_migrations, "migrations", lambda: [*known[:4], step])
+        monkeypatch.setattr(postgres_migrations, "_LOCK_SECONDS", 1)
+        with pytest.raises(UnavailableError, match="pg_stat_activity shows who"):
+            migrate(address, KINDS, patience=0)
+        migrating = pool.submit(migrate, address, KINDS)
+        while "the migration waits" not in caplog.text:
+            with tables.snapshot() as reader:
+                assert reader.rows("SELECT count(*) AS n FROM proposals", {})
+        fold_by(Engine(REGISTRY, KINDS, tables), log, partition, (1_000,))
+        assert not migrating.done()
+        other.rollback()
+        assert migrating.result(60) == [known[4].name]
 
 
 def test_tables_of_a_newer_release_halt(database: str, schema: str, ask: Ask) -> None:

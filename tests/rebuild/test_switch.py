@@ -127,6 +127,27 @@ def test_what_is_folded_at_the_last_moment_is_in_the_new_tables(
         assert (contents(live, INSTALLED) == truth(log)) == (planted is None)
 
 
+def test_a_rebuild_that_stops_while_everybody_waits_for_it_is_thrown_out(
+    log: SqliteLog, database: str, schema: str, monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    monkeypatch.setattr(postgres_rebuild, "_NOT_STALLED", postgres_rebuild._NOT_STALLED.replace("60s", "100ms"))  # pyright: ignore[reportPrivateUsage]
+    with tables_in(database, schema) as live:
+        folded(log, live)
+        with rebuilding(Address(database, schema)) as run:
+            run.prepare()
+            with tables_in(database, run.built) as built:
+
+                def catch_up(_: Positions) -> None:
+                    folded(log, built)
+                    while ask("SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = %s", events):
+                        """Everybody waits, and the rebuild says no more."""
+
+                events = ask("SELECT 'events'::regclass::oid")[0][0]
+                with pytest.raises(UnavailableError, match="took too long"):
+                    run.switch(catch_up, keep_old=False)
+        assert contents(live, INSTALLED) == truth(log)
+
+
 def test_a_vacuum_is_waited_for(log: SqliteLog, database: str, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One by hand; an autovacuum that is in the way is ended by PostgreSQL. Nobody else waits meanwhile."""
     with tables_in(database, schema) as live, ThreadPoolExecutor(1) as threads:
