@@ -124,7 +124,7 @@ class WorkerParts:
         described = self._log.describe()
         if described.log_id != self._log_id:
             raise HaltError(f"{self.address} is another log now; restore the one it was, or start on the new one anew")
-        self._kept.verify(closed=described.successor is not None)
+        self._kept.verify(closed=True)
 
     @property
     def published(self) -> int:
