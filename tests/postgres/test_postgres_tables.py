@@ -7,9 +7,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from headrace.projections.port import Tables
 from headrace.projections.postgres import PostgresTables
+from tests.contract.rich_history import Author, mail
 from tests.contract.tables_conformance import TablesConformance
-from tests.contract.tables_recording import KINDS, REGISTRY, Stores
+from tests.contract.tables_recording import KINDS, REGISTRY, Commits, Stores, history
 
 
 class CountingCursor(psycopg.Cursor[Any]):
@@ -59,3 +61,26 @@ class TestPostgresTables(TablesConformance):
         """One schema a test."""
         with ExitStack() as stack:
             yield PostgresStores(database, schema, stack)
+
+    def test_writing_takes_the_same_number_of_statements_whatever_the_batch(
+        self, stores: Stores, tables: Tables
+    ) -> None:
+        log, partition = history()
+        author, before = Author(log), len(log.records[partition])
+        for number in range(425):
+            thread = f"mail.thread/q-{number}"
+            head = author.fact("mail.received", f"q-{number}", f"qm-{number}", mail(2_000 + number))
+            author.propose(f"qp-{number}", "mail.archive", thread, [author.entity(thread, head)], {})
+            author.note("claim.taken", f"qc-{number}", {"claim": f"qc-{number}", "until": 2**50}, entity=thread)
+            author.raw(b"nonsense", ())
+
+        def statements(records: int) -> int:
+            commit = Commits(tables).prepared(log, partition, records)
+            sent = stores.statements()
+            commit()
+            return stores.statements() - sent
+
+        statements(before)
+        few = statements(25 * 4)
+        assert 0 < few <= 20
+        assert statements(400 * 4) == few
